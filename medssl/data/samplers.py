@@ -1,0 +1,84 @@
+"""Which volumes make a batch, and the seed that decides everything random about each."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Draw = tuple[int, int]  # (index in the data set, seed of this draw's random transforms)
+
+
+class VolumeSampler(Sampler[Draw]):
+    """Draw volumes for one epoch after another; every draw is a function of (seed, epoch, position) alone.
+
+    Without weights the volumes come in shuffled rounds, each once a round. With weights they are drawn with replacement:
+    weighted by its number of slices, a volume followed by a uniform slice is a uniform draw from the pool of all slices.
+
+    Args:
+        num_volumes: volumes in the data set.
+        num_draws: draws an epoch, whatever the number of volumes, so that runs on 2 and on 10 subjects take equal steps.
+        seed: of the whole run.
+        weights: one non-negative number a volume, or None.
+
+    Raises:
+        ValueError: if there is no volume or nothing to draw, or the weights do not fit.
+    """
+
+    def __init__(self, num_volumes: int, num_draws: int, seed: int = 0, weights: Sequence[float] | None = None) -> None:
+        if num_volumes < 1 or num_draws < 1:
+            raise ValueError(f"there must be volumes to draw and draws to make, got {num_volumes} and {num_draws}.")
+        if weights is not None and len(weights) != num_volumes:
+            raise ValueError(f"weights must be one for each of {num_volumes} volumes, got {len(weights)}.")
+        self.num_volumes, self.num_draws, self.seed, self.weights = num_volumes, num_draws, seed, weights
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws, counted from 1."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.weights is None:
+            rounds = -(-self.num_draws // self.num_volumes)
+            volumes = np.concatenate([rng.permutation(self.num_volumes) for _ in range(rounds)])[: self.num_draws]
+        else:
+            share = np.asarray(self.weights, dtype=float)
+            volumes = rng.choice(self.num_volumes, self.num_draws, p=share / share.sum())
+        yield from zip(volumes.tolist(), rng.integers(2**32, size=self.num_draws).tolist(), strict=True)
+
+
+class SubjectPairSampler(Sampler[list[Draw]]):
+    """Make each batch of one volume of each of two different subjects (SAL, section 2).
+
+    Args:
+        subjects: subject of each volume of the data set, in its order.
+        num_batches: batches an epoch.
+        seed: of the whole run.
+
+    Raises:
+        ValueError: if there are fewer than two subjects.
+    """
+
+    def __init__(self, subjects: Sequence[str], num_batches: int, seed: int = 0) -> None:
+        names = list(dict.fromkeys(subjects))
+        if len(names) < 2:
+            raise ValueError(f"a batch takes two different subjects, got {names}; add scans of another subject.")
+        self.volumes = [[i for i, subject in enumerate(subjects) if subject == name] for name in names]
+        self.num_batches, self.seed = num_batches, seed
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws, counted from 1."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        for _ in range(self.num_batches):
+            pair = rng.choice(len(self.volumes), 2, replace=False)
+            yield [(int(rng.choice(self.volumes[subject])), int(rng.integers(2**32))) for subject in pair]

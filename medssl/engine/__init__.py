@@ -1,0 +1,26 @@
+"""The few lines that MONAI's engines lack."""
+
+from medssl.engine.autocast import AutocastInferer
+from medssl.engine.case_metrics import CaseMetrics
+from medssl.engine.checkpoint import Checkpoint
+from medssl.engine.collapse import CollapseMonitor
+from medssl.engine.guard import NonFiniteGuard
+from medssl.engine.progress import Progress
+from medssl.engine.receipt import read_receipt, versions
+from medssl.engine.sampling import SetEpoch
+from medssl.engine.scalars import ScalarLog
+from medssl.engine.views import PrepareViews
+
+__all__ = [
+    "AutocastInferer",
+    "CaseMetrics",
+    "Checkpoint",
+    "CollapseMonitor",
+    "NonFiniteGuard",
+    "PrepareViews",
+    "Progress",
+    "ScalarLog",
+    "SetEpoch",
+    "read_receipt",
+    "versions",
+]

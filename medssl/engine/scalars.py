@@ -1,0 +1,75 @@
+"""Every scalar of a run, to TensorBoard and to one CSV file."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+
+def scalars(engine: Engine) -> dict[str, float]:
+    """Return the scalar entries of an engine's output: the loss, and a method's terms where it has any."""
+    found = {"loss": engine.state.output["loss"]}
+    terms = engine.state.output.get("pred")
+    if isinstance(terms, dict):
+        found |= terms
+    values = {name: value for name, value in found.items() if isinstance(value, Tensor) and value.numel() == 1}
+    together = torch.stack([value.detach().float().flatten()[0] for value in values.values()]).tolist()  # one wait
+    return dict(zip(values, together, strict=True))
+
+
+class ScalarLog:
+    """Log the loss, its terms and the learning rate of every iteration.
+
+    ``scalars.csv`` holds one row an iteration; it is written anew at the end of each epoch, and rows beyond the point
+    a run resumes from are dropped. TensorBoard reads the same folder.
+
+    Args:
+        folder: receives ``scalars.csv`` and the event files.
+        optimizer: its first group's learning rate is logged as ``lr``.
+    """
+
+    def __init__(self, folder: str | Path, optimizer: torch.optim.Optimizer) -> None:
+        self.folder, self.optimizer = Path(folder), optimizer
+        self.rows: list[dict[str, Any]] = []
+        self.writer: SummaryWriter | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.log)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+
+    def start(self, engine: Engine) -> None:
+        """Take up the rows of the run that is resumed."""
+        if self.writer is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "scalars.csv"
+        if engine.state.iteration > 0 and file.is_file():
+            known = pd.read_csv(file)
+            self.rows = known[known["iteration"] <= engine.state.iteration].to_dict("records")
+        self.writer = SummaryWriter(str(self.folder), purge_step=engine.state.iteration + 1)
+
+    def log(self, engine: Engine) -> None:
+        """Take the scalars of this iteration."""
+        values = scalars(engine) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        self.rows.append({"epoch": engine.state.epoch, "iteration": engine.state.iteration, **values})
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, engine.state.iteration)
+
+    def write(self, engine: Engine) -> None:
+        """Write what has come so far; a reader never sees half a file."""
+        temporary = self.folder / "scalars.csv.part"
+        pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        temporary.replace(self.folder / "scalars.csv")
+
+    def close(self, engine: Engine) -> None:
+        """Close TensorBoard's file."""
+        if self.writer is not None:
+            self.writer.close()

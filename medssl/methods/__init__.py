@@ -1,0 +1,6 @@
+"""Pre-training methods: a batch of views in, the loss and its terms out."""
+
+from medssl.methods.pcl import PCL
+from medssl.methods.sal import SAL
+
+__all__ = ["PCL", "SAL"]

@@ -1,0 +1,86 @@
+"""Self-supervised alignment learning: like places, and like windows of neighbouring slices, are alike."""
+
+import torch
+from torch import Tensor, nn
+
+from medssl.losses import GlobalPositionalLoss, LocalAlignmentLoss
+from medssl.losses.global_positional import positional_pairs
+from medssl.methods.spread import spread
+
+
+class SAL(nn.Module):
+    r"""Pre-train an encoder by the positional and the local alignment loss on slices of two subjects.
+
+    .. math:: \mathcal{L} = \frac{1}{2n} \sum_i \mathcal{L}_{pos,i}
+        + \lambda \frac{1}{|P^A|} \sum_{(i,j) \in P^A} \mathcal{L}_{align}(i, j)
+
+    with :math:`P^A` the ordered pairs of different samples of one volume closer than t of its depth.
+
+    Args:
+        encoder: image to list of features, finest first.
+        head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
+        embedding: E, maps the aligned features :math:`(n, c, h, w)`, a 1x1 convolution in the paper.
+        threshold: t of both losses; .35 for ACDC, .1 for CHD (from PCL, the paper gives none).
+        temperature: of the positional loss.
+        window_size: side of the windows in which a vector looks for its match; None for the whole plane.
+        alignment_weight: :math:`\lambda`; 0 leaves the positional loss alone.
+        level: which features are aligned, 0 the finest; the paper's s = 4 is 3, an eighth of the image's size.
+        within_view: align slices of one view only: where these share one spatial map, equal windows show equal anatomy.
+        centred: subtract from every slice's features their mean over the plane before they are compared, so that
+            features constant over the plane, the trivial optimum of alignment, no longer align.
+
+    Shape:
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``subject``, ``index``, ``depth`` :math:`(n)`.
+        - output: scalars ``loss``, ``positional``, ``alignment``, ``spread`` of the embeddings, ``local_spread`` of the
+          aligned vectors.
+
+    Reference:
+        Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        embedding: nn.Module,
+        threshold: float = 0.35,
+        temperature: float = 0.1,
+        window_size: int | None = 2,
+        alignment_weight: float = 1.0,
+        level: int = 3,
+        within_view: bool = False,
+        centred: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.head, self.embedding = encoder, head, embedding
+        self.positional = GlobalPositionalLoss(threshold, temperature)
+        self.alignment = LocalAlignmentLoss(window_size)
+        self.alignment_weight, self.level = alignment_weight, level
+        self.within_view, self.centred = within_view, centred
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss and what is worth watching."""
+        views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
+        embeddings = torch.cat([self.head(features[-1].flatten(2).mean(dim=2)) for features in views])  # (2n, D)
+        index, depth = batch["index"].repeat(2), batch["depth"].repeat(2)  # (2n)
+        positional = self.positional(embeddings, index, depth)
+        local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
+        if self.centred:
+            local = local - local.mean(dim=(2, 3), keepdim=True)
+        alignment = self.alignment(local, self.pairs(batch["subject"], index, depth))
+        return {
+            "loss": positional + self.alignment_weight * alignment,
+            "positional": positional.detach(),
+            "alignment": alignment.detach(),
+            "spread": spread(embeddings),
+            "local_spread": spread(local.detach().movedim(1, -1).flatten(0, -2)),
+        }
+
+    def pairs(self, subject: Tensor, index: Tensor, depth: Tensor) -> Tensor:
+        """Which ordered pairs of samples are aligned, :math:`(2n, 2n)`."""
+        subject = subject.repeat(2)
+        view = torch.arange(2, device=subject.device).repeat_interleave(len(subject) // 2)
+        pairs = positional_pairs(index, depth, self.positional.threshold) & (subject[:, None] == subject)
+        if self.within_view:
+            pairs &= view[:, None] == view
+        return pairs.fill_diagonal_(False)

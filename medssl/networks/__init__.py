@@ -1,0 +1,8 @@
+"""Networks made of an encoder, a decoder and a head, and the weights that travel between them."""
+
+from medssl.networks.heads import linear_head, mlp_head
+from medssl.networks.linear_probe import LinearProbe
+from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
+from medssl.networks.weights import load_pretrained, part_state
+
+__all__ = ["LinearProbe", "UNet", "UNetDecoder", "UNetEncoder", "linear_head", "load_pretrained", "mlp_head", "part_state"]

@@ -1,0 +1,44 @@
+"""Projection heads of contrastive pre-training."""
+
+from torch import nn
+
+
+def linear_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
+    """Return SAL's head: one linear layer.
+
+    Args:
+        in_features: channels of the encoder's last features.
+        out_features: length of the embedding; ours, the paper gives none.
+        norm: batch normalisation without parameters in front, see :py:func:`mlp_head`.
+
+    Shape:
+        - input: (B, in_features), output: (B, out_features).
+
+    Reference:
+        Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
+    """
+    return nn.Sequential(*centred(in_features, norm), nn.Linear(in_features, out_features))
+
+
+def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
+    """Return PCL's head: linear, ReLU, linear, the hidden layer as wide as the input.
+
+    Args:
+        in_features: channels of the encoder's last features.
+        out_features: length of the embedding.
+        norm: batch normalisation without parameters in front. Pooled features are positive and much alike; at small
+            widths their cosines are all near 1 and the loss starts, and stays, at its collapse constant.
+
+    Shape:
+        - input: (B, in_features), output: (B, out_features).
+
+    Reference:
+        Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021.
+    """
+    hidden = nn.Linear(in_features, in_features)
+    return nn.Sequential(*centred(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))
+
+
+def centred(features: int, norm: bool) -> list[nn.Module]:
+    """Batch normalisation without parameters, or nothing."""
+    return [nn.BatchNorm1d(features, affine=False)] if norm else []

@@ -1,0 +1,80 @@
+"""Weights that travel from pre-training to fine-tuning: exact names, nothing left out in silence."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+def part_state(network: nn.Module, parts: Sequence[str]) -> dict[str, Tensor]:
+    """Return the tensors of some parts of a network, under the network's own names.
+
+    Args:
+        network: the network that fine-tuning will use.
+        parts: names of its children, such as ``["encoder"]``.
+
+    Raises:
+        ValueError: if the network has no such child.
+    """
+    state = network.state_dict()
+    for part in parts:
+        if not any(name.startswith(part + ".") for name in state):
+            raise ValueError(f"{type(network).__name__} has no part {part!r}; it has {children(state)}.")
+    return {name: tensor for name, tensor in state.items() if name.split(".")[0] in parts}
+
+
+def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
+    """Load a checkpoint into the parts of a network that it holds, and say what was taken.
+
+    A checkpoint is a partial ``state_dict`` of the network under the network's own names. Every tensor in it must find
+    its place, and a part that is touched must be touched whole: weights that half fit are refused.
+
+    Args:
+        network: receives the tensors, in place.
+        path: file written by pre-training; read with ``weights_only``.
+
+    Returns:
+        Names of the tensors taken.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a name has no place, a shape differs, or a part is incomplete.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no pre-trained weights at {path}; run the pretrain bundle first, or correct the path.")
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
+        raise ValueError(f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first.")
+    own = network.state_dict()
+    problems = [f"{name} has no place" for name in given if name not in own]
+    problems += [
+        f"{name} is {tuple(tensor.shape)} here, {tuple(own[name].shape)} in the network"
+        for name, tensor in given.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    touched = {name.split(".")[0] for name in given if name in own}
+    problems += [
+        f"{name} is missing, though {name.split('.')[0]} is not"
+        for name in own
+        if name.split(".")[0] in touched and name not in given
+    ]
+    if problems or not given:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise ValueError(
+            f"{path} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
+            f"The network has {children(own)}, the file {children(given)}: build the network that was pre-trained."
+        )
+    network.load_state_dict(own | given)
+    logger.info("took %d of %d tensors from %s: all of %s.", len(given), len(own), path, ", ".join(sorted(touched)))
+    return list(given)
+
+
+def children(state: dict[str, Tensor]) -> str:
+    """Count tensors by top-level name: ``encoder (40), head (1)``."""
+    names = [name.split(".")[0] for name in state]
+    return ", ".join(f"{name} ({names.count(name)})" for name in dict.fromkeys(names)) or "nothing"
