@@ -11,18 +11,19 @@ from monai.metrics import get_confusion_matrix
 class CaseMetrics:
     """Count, for every case and class, what was hit and missed, and write ``metrics.csv`` after each evaluation.
 
-    The file has a row per case and class with ``dice``, the voxel counts ``tp``, ``fp`` and ``fn`` from which pooled
-    Dice follows, and ``iteration``, the training step of the evaluated weights. Rows of earlier steps are kept: the
-    file is the curve. A class that neither truth nor prediction holds has an empty ``dice``; a false alarm has 0.
+    The file has a row per case and class with ``dice`` and the voxel counts ``tp``, ``fp`` and ``fn`` from which pooled
+    Dice follows. Evaluations during training add ``step``, the optimiser steps taken, and keep the rows of earlier
+    ones: the file is the curve. A class that neither truth nor prediction holds has an empty ``dice``; a false alarm
+    has 0.
 
     Args:
         file: CSV file to write.
         classes: names of the classes by label, background first.
-        trainer_state: state of the trainer whose weights are evaluated; None for weights from a file, step 0.
+        steps_per_epoch: of the training that is watched; None when weights from a file are evaluated.
     """
 
-    def __init__(self, file: str | Path, classes: list[str], trainer_state: Any = None) -> None:
-        self.file, self.classes, self.trainer_state = Path(file), classes, trainer_state
+    def __init__(self, file: str | Path, classes: list[str], steps_per_epoch: int | None = None) -> None:
+        self.file, self.classes, self.steps_per_epoch = Path(file), classes, steps_per_epoch
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -43,20 +44,22 @@ class CaseMetrics:
                 )
 
     def write(self, engine: Engine) -> None:
-        """Write this evaluation's rows after those of earlier steps, and log the mean."""
-        step = self.trainer_state.iteration if self.trainer_state is not None else 0
-        new = pd.DataFrame(self.rows)
-        new.insert(0, "iteration", step)
-        if self.file.is_file():
-            known = pd.read_csv(self.file)
-            new = pd.concat([known[known["iteration"] < step], new])
+        """Write this evaluation's rows after those of earlier ones, and log the means."""
+        rows = pd.DataFrame(self.rows)
+        engine.logger.info("mean Dice: %s", mean_dice(rows))
+        if self.steps_per_epoch is not None:
+            step = engine.state.epoch * self.steps_per_epoch  # MONAI gives the evaluator the trainer's epoch
+            rows.insert(0, "step", step)
+            if self.file.is_file():
+                known = pd.read_csv(self.file)
+                rows = pd.concat([known[known["step"] < step], rows])
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".part")
-        new.to_csv(temporary, index=False)
+        rows.to_csv(temporary, index=False)
         temporary.replace(self.file)
-        engine.logger.info("step %d: Dice per class %s", step, mean_dice(new[new["iteration"] == step]))
 
 
-def mean_dice(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean per-case Dice of every class."""
-    return {str(name): round(float(value), 4) for name, value in rows.groupby("class", sort=False)["dice"].mean().items()}
+def mean_dice(rows: pd.DataFrame) -> str:
+    """Mean per-case Dice of every class, as one line of text."""
+    means = rows.groupby("class", sort=False)["dice"].mean()
+    return ", ".join(f"{name} {value:.3f}" for name, value in means.items())

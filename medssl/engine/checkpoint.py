@@ -55,6 +55,7 @@ class Checkpoint:
     ) -> None:
         self.folder, self.state, self.weights = Path(folder), dict(state), weights
         self.receipt, self.resume, self.interval = dict(receipt), resume, interval
+        self.told: BaseException | None = None
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
@@ -106,7 +107,8 @@ class Checkpoint:
 
     def interrupted(self, engine: Engine, error: BaseException) -> None:
         """Say what is left of the run, then let the error go on."""
-        if (self.folder / "last.pt").exists():
+        if error is not self.told and (self.folder / "last.pt").exists():  # ignite raises it twice
+            self.told = error
             logger.error("stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder)
         raise error
 

@@ -1,1 +1,4 @@
-"""TODO transforms."""
+"""Transforms."""
+
+from medssl.transforms.spatial_batch import RandSpatialBatch
+

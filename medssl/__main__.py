@@ -1,0 +1,85 @@
+"""Commands that are no workflow: ``python -m medssl COMMAND``. Training is ``python -m monai.bundle run``."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from medssl import __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 1 where something was refused or failed. Wrong arguments exit with 2.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (OSError, ValueError, RuntimeError) as error:
+        logging.error("medssl: %s", error)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="python -m medssl", description=__doc__)
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="pre-train, fine-tune and compare on phantoms; a few minutes on two cores")
+    demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for phantoms, runs, table and pictures")
+    demo.set_defaults(command=run_demo)
+
+    manifest = commands.add_parser("manifest", help="check a manifest and the files it names; list every problem")
+    manifest.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    manifest.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    manifest.set_defaults(command=check_manifest)
+
+    phantoms = commands.add_parser("phantoms", help="write cardiac MR phantoms and their manifest")
+    phantoms.add_argument("folder", type=Path)
+    phantoms.add_argument("--subjects", type=int, help="how many; default: those of the shipped manifest")
+    phantoms.add_argument("--seed", type=int, default=0)
+    phantoms.set_defaults(command=make_phantoms)
+
+    path = commands.add_parser("path", help="print where something that comes with medssl lies")
+    path.add_argument("name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ...")
+    path.set_defaults(command=print_path)
+    return top
+
+
+# Each command imports what it needs: torch and MONAI take seconds, and most of the line of commands can do without.
+def run_demo(options: argparse.Namespace) -> None:
+    """The whole loop on phantoms."""
+    from medssl.demo import demo
+
+    demo(options.output)
+
+
+def check_manifest(options: argparse.Namespace) -> None:
+    """Load a manifest with all its checks and say what it holds."""
+    from medssl.data import load_manifest
+
+    logging.info(load_manifest(options.path, options.root).summary())
+
+
+def make_phantoms(options: argparse.Namespace) -> None:
+    """Write phantoms."""
+    from medssl.data import write_phantoms
+
+    count = {} if options.subjects is None else {"num_subjects": options.subjects}
+    logging.info("wrote %s", write_phantoms(options.folder, seed=options.seed, **count))
+
+
+def print_path(options: argparse.Namespace) -> None:
+    """Print a path, bare, for use in a shell."""
+    from medssl.resources import resource
+
+    sys.stdout.write(f"{resource(options.name)}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+import os
+from pathlib import Path
+
+import pytest
+
+PACKS = Path(os.environ.get("MEDSSL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture
+def pack(request):
+    """Folder of the real scans that the test's ``data`` marker names; the test is skipped where it is absent."""
+    folder = PACKS / request.node.get_closest_marker("data").args[0]
+    if not folder.is_dir():
+        pytest.skip(f"no {folder.name} below {PACKS}")
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    marker = item.get_closest_marker("data")
+    if report.skipped and marker is not None and (PACKS / marker.args[0]).is_dir():
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped although its data lies in {PACKS / marker.args[0]}"
+    return report

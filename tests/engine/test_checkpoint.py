@@ -1,0 +1,155 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from medssl.engine import Checkpoint, NonFiniteGuard, read_receipt
+from medssl.engine.checkpoint import load_last, previous, replace, save_weights
+
+
+@pytest.fixture
+def start(make_trainer, tmp_path):
+    """Run the tiny training with a checkpoint in ``tmp_path``; ``stop_at`` raises in the middle of that epoch."""
+
+    def start(folder="run", stop_at=None, resume=True, **kwargs):
+        trainer = make_trainer(**kwargs)
+        state = {"network": trainer.network, "optimizer": trainer.optimizer, "schedule": trainer.schedule}
+        Checkpoint(tmp_path / folder, state, trainer.network.state_dict, {"seed": 3}, resume).attach(trainer)
+
+        def stop(engine):
+            if engine.state.epoch == stop_at and engine.state.iteration % 3 == 2:
+                raise RuntimeError("power cut")
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
+        trainer.run()
+        return trainer
+
+    return start
+
+
+def weights(trainer):
+    return torch.cat([tensor.flatten() for tensor in trainer.network.state_dict().values()])
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 4])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(start, stop_at):
+    straight = weights(start("straight"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        start("stopped", stop_at=stop_at)
+    assert torch.equal(weights(start("stopped")), straight)
+
+
+def test_the_number_of_workers_changes_nothing_even_across_a_resume(start):
+    straight = weights(start("straight"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        start("stopped", stop_at=3, num_workers=2)
+    assert torch.equal(weights(start("stopped", num_workers=1)), straight)
+
+
+def test_a_finished_run_is_left_as_it_is(start):
+    first = weights(start())
+    assert torch.equal(weights(start()), first)
+
+
+def test_the_folder_holds_weights_and_a_receipt(start, tmp_path):
+    trainer = start()
+    saved = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert torch.equal(saved["2.weight"], trainer.network[2].weight)
+    receipt = read_receipt(tmp_path / "run" / "model.pt")
+    assert receipt["seed"] == 3
+    assert receipt["epoch"] == 4
+    assert receipt["tensors"] == 2
+    assert receipt["versions"]["torch"] == torch.__version__
+
+
+def test_the_previous_checkpoint_serves_when_the_newest_is_broken(start, tmp_path):
+    straight = weights(start("straight"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        start("stopped", stop_at=4)
+    last = tmp_path / "stopped" / "last.pt"
+    last.write_bytes(last.read_bytes()[:100])
+    assert load_last(last)["epoch"] == 2
+    assert torch.equal(weights(start("stopped")), straight)
+
+
+def test_refuses_when_neither_can_be_read(start, tmp_path):
+    start()
+    for file in (tmp_path / "run" / "last.pt", previous(tmp_path / "run" / "last.pt")):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="can be read; start afresh"):
+        start()
+
+
+def test_refuses_to_overwrite_a_run_it_may_not_resume(start):
+    start()
+    with pytest.raises(FileExistsError, match="holds a run; continue it with resume true"):
+        start(resume=False)
+
+
+def test_refuses_a_run_that_is_longer_already(start):
+    start()
+    with pytest.raises(ValueError, match="stands at epoch 4, beyond max_epochs 2"):
+        start(max_epochs=2)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "model.pt"
+    save_weights(path, {"a": torch.ones(1)}, {})
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"could not write .*model.pt .* MiB free there\); the previous one is intact"):
+        replace(path, full)
+    assert torch.load(path, weights_only=True)["a"] == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_the_one_before_is_kept_with_its_receipt(tmp_path):
+    path = tmp_path / "model.pt"
+    for value in (1.0, 2.0, 3.0):
+        save_weights(path, {"a": torch.tensor(value)}, {"value": value})
+    assert torch.load(path, weights_only=True)["a"] == 3
+    assert torch.load(tmp_path / "model.previous.pt", weights_only=True)["a"] == 2
+    assert json.loads((tmp_path / "model.previous.json").read_text())["value"] == 2
+
+
+def test_a_kill_at_any_moment_leaves_a_readable_checkpoint(tmp_path):
+    code = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from medssl.engine.checkpoint import save_weights\n"
+        "print('ready', flush=True)\n"
+        "for n in range(10**6):\n"
+        "    save_weights(Path(sys.argv[1]) / 'model.pt', {'a': torch.full((300_000,), float(n))}, {'n': n})\n"
+    )
+    for trial in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.2 + 0.037 * trial)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        saved = torch.load(tmp_path / "model.pt", weights_only=True)["a"]
+        assert (saved == saved[0]).all()
+        json.loads((tmp_path / "model.json").read_text())
+
+
+def test_without_a_receipt_nothing_is_guessed(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no receipt .*model.json beside the weights"):
+        read_receipt(tmp_path / "model.pt")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_cases(make_trainer, tmp_path):
+    trainer = make_trainer([NonFiniteGuard()], bad_case=4)
+    before = weights(trainer)
+    with pytest.raises(FloatingPointError, match=r"the loss became nan at iteration \d.* in a batch of .*case4"):
+        trainer.run()
+    assert torch.isfinite(weights(trainer)).all()
+    assert before.shape == weights(trainer).shape

@@ -1,0 +1,103 @@
+import logging
+import math
+
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+
+from medssl.engine import AutocastInferer, CaseMetrics, CollapseMonitor, Progress, ScalarLog
+from medssl.engine.scalars import scalars
+
+
+def test_every_iteration_has_its_row_and_a_resume_drops_what_it_repeats(make_trainer, tmp_path):
+    trainer = make_trainer(max_epochs=2)
+    ScalarLog(tmp_path, trainer.optimizer).attach(trainer)
+    trainer.run()
+    first = pd.read_csv(tmp_path / "scalars.csv")
+    assert first["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert list(first.columns) == ["epoch", "iteration", "loss", "lr"]
+    again = make_trainer(max_epochs=2)
+    ScalarLog(tmp_path, again.optimizer).attach(again)
+    again.add_event_handler(Events.STARTED, lambda engine: vars(engine.state).update(epoch=1, iteration=3))
+    again.run()
+    second = pd.read_csv(tmp_path / "scalars.csv")
+    assert second["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert second["loss"][:3].tolist() == first["loss"][:3].tolist()
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_the_terms_of_a_method_are_scalars_too(make_trainer):
+    trainer = make_trainer(max_epochs=1)
+    trainer.run()
+    trainer.state.output = {"loss": torch.tensor(2.0), "pred": {"positional": torch.tensor(1.5), "map": torch.ones(3)}}
+    assert scalars(trainer) == {"loss": 2.0, "positional": 1.5}
+
+
+def test_one_bar_counts_the_whole_run(make_trainer, capsys):
+    make_trainer([Progress("tiny", interval=1)], max_epochs=2).run()
+    shown = capsys.readouterr().err
+    assert "tiny: 100%" in shown
+    assert "6/6" in shown
+    assert "loss=" in shown
+
+
+def outputs(values, spread):
+    for value in values:
+        yield {"loss": torch.tensor(value), "pred": {"positional": torch.tensor(value), "spread": torch.tensor(spread)}}
+
+
+@pytest.mark.parametrize(
+    ("values", "spread", "warns"),
+    [([math.log(31)] * 10, 0.01, True), ([math.log(31)] * 10, 0.9, False), ([3.0] * 10, 0.01, False)],
+)
+def test_warns_only_where_loss_and_spread_both_say_collapse(make_trainer, caplog, values, spread, warns):
+    trainer = make_trainer()
+    monitor = CollapseMonitor("positional", math.log(31), patience=5)
+    for trainer.state.output in outputs(values, spread):
+        monitor(trainer)
+    assert ("collapse constant 3.4340 for 5 iterations" in caplog.text) == warns
+    assert sum(record.levelno == logging.WARNING for record in caplog.records) == (2 if warns else 0)
+
+
+def test_autocast_is_the_inferers_business_and_the_parameters_stay_float32():
+    network = torch.nn.Linear(4, 4)
+    call = lambda inputs, network: network(inputs)  # noqa: E731
+    assert AutocastInferer(call)(torch.ones(1, 4), network).dtype == torch.bfloat16
+    assert AutocastInferer(call, enabled=False)(torch.ones(1, 4), network).dtype == torch.float32
+    assert network.weight.dtype == torch.float32
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Evaluate three cases of two classes whose predictions are given."""
+    truth = torch.tensor([[0, 1, 1, 2], [0, 0, 1, 1], [0, 0, 0, 0]])
+    pred = torch.tensor([[0, 1, 2, 2], [0, 0, 1, 1], [0, 0, 0, 2]])
+
+    def run(epoch, **kwargs):
+        onehot = [torch.nn.functional.one_hot(x, 3).T.float() for x in (*truth, *pred)]
+        data = [{"image": p, "label": t, "case_id": f"c{i}", "subject_id": "s"} for i, (t, p) in enumerate(zip(onehot[:3], onehot[3:], strict=True))]
+        handler = CaseMetrics(tmp_path / "metrics.csv", ["background", "a", "b"], **kwargs)
+        SupervisedEvaluator("cpu", DataLoader(Dataset(data), batch_size=2), torch.nn.Identity(), val_handlers=[handler]).run(epoch)
+        return pd.read_csv(tmp_path / "metrics.csv")
+
+    return run
+
+
+def test_counts_each_case_and_class_and_leaves_doubly_empty_ones_out(evaluate):
+    rows = evaluate(1).set_index(["case_id", "class"])
+    assert rows.loc[("c0", "a"), ["tp", "fp", "fn"]].tolist() == [1, 0, 1]
+    assert rows.loc[("c0", "a"), "dice"] == pytest.approx(2 / 3)
+    assert rows.loc[("c1", "a"), "dice"] == 1
+    assert math.isnan(rows.loc[("c1", "b"), "dice"])  # neither truth nor prediction
+    assert rows.loc[("c2", "b"), "dice"] == 0  # a false alarm
+    assert "step" not in rows
+
+
+def test_evaluations_during_training_make_a_curve_without_repeats(evaluate):
+    evaluate(1, steps_per_epoch=10)
+    evaluate(2, steps_per_epoch=10)
+    rows = evaluate(2, steps_per_epoch=10)  # a resumed run evaluates again
+    assert rows.groupby("step").size().to_dict() == {10: 6, 20: 6}
