@@ -1,1 +1,7 @@
-"""TODO losses."""
+"""Losses: raw vectors in, any floating type; a scalar out, float32 or wider."""
+
+from medssl.losses.global_positional import GlobalPositionalLoss
+from medssl.losses.local_alignment import LocalAlignmentLoss
+from medssl.losses.sup_con import SupConLoss
+
+__all__ = ["GlobalPositionalLoss", "LocalAlignmentLoss", "SupConLoss"]

@@ -169,4 +169,4 @@ def test_the_loss_of_noise_without_a_normalised_centre_sits_at_its_collapse_cons
     pcl = PCL(UNetEncoder(width=4), mlp_head(64, 8))
     output = pcl(batch(side=64))
     assert output["loss"].item() == pytest.approx(math.log(7), rel=0.02)
-    assert output["spread"].item() < 0.1
+    assert output["spread"].item() < 0.15
