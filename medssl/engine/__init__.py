@@ -1,6 +1,7 @@
 """The few lines that MONAI's engines lack."""
 
 from medssl.engine.autocast import AutocastInferer
+from medssl.engine.best_weights import BestWeights
 from medssl.engine.case_metrics import CaseMetrics
 from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
@@ -13,6 +14,7 @@ from medssl.engine.views import PrepareViews
 
 __all__ = [
     "AutocastInferer",
+    "BestWeights",
     "CaseMetrics",
     "Checkpoint",
     "CollapseMonitor",

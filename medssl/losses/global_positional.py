@@ -41,8 +41,8 @@ class GlobalPositionalLoss(nn.Module):
         super().__init__()
         if not 1 / FINEST <= threshold < float("inf"):
             raise ValueError(
-                f"threshold must be positive, {1 / FINEST:.0e} at least, got {threshold}; give the distance below which "
-                "relative positions in [0, 1) count as the same, such as 0.35."
+                f"threshold must be positive, {1 / FINEST:.0e} at least, got {threshold}; give the distance below "
+                "which relative positions in [0, 1) count as the same, such as 0.35."
             )
         if base_temperature is not None and not base_temperature > 0:
             raise ValueError(f"base_temperature must be positive, got {base_temperature}; None leaves it out.")

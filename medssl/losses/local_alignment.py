@@ -13,20 +13,21 @@ class LocalAlignmentLoss(nn.Module):
     .. math:: \mathcal{L}_{align}(i, j) = \operatorname{mean}_k \left(1 - \max_l\, [X_i^T X_j]_{kl}\right)
 
     averaged over the pairs (i, j), with :math:`X` the local vectors scaled to unit length and l restricted to the
-    window of :math:`\omega^d` neighbours that holds k. Every k weighs the same; where :math:`\omega` does not divide the
-    size, the last windows are smaller. When all vectors are equal the loss is 0, its minimum: by itself it collapses.
-    Values at different :math:`\omega` do not compare.
+    window of :math:`\omega^d` neighbours that holds k. Every k weighs the same; where :math:`\omega` does not divide
+    the size, the last windows are smaller. When all vectors are equal the loss is 0, its minimum: by itself it
+    collapses. Values at different :math:`\omega` do not compare.
 
-    The similarities of all N slices are formed at once, window by window, and the pairs picked from them: a slice is in
+    The similarities of all slices are formed at once, window by window, and the pairs picked from them: a slice is in
     many pairs, and gathering its vectors for each costs more. For the whole plane that matrix would not fit, so
-    there, and only there, a loop over the N slices i forms one row of it after the other.
+    there, and only there, a loop over the slices i forms one row of it after the other.
 
     Args:
         window_size: :math:`\omega`, side of a window; None for the whole plane.
 
     Shape:
         - features: :math:`(N, C, *)`, any number of spatial dimensions up to three, any floating type.
-        - pairs: :math:`(N, N)` bool, the ordered pairs (i, j); a slice with itself costs 0 and dilutes the mean.
+        - pairs: :math:`(N, N)` bool, the ordered pairs (i, j); a slice with itself costs 0 and dilutes the mean. Or
+          :math:`(G, N/G, N/G)`, the pairs inside each of G successive groups, such as subjects: a G-th of the work.
         - output: scalar, float32 or wider; 0 without pairs.
 
     Reference:
@@ -35,7 +36,7 @@ class LocalAlignmentLoss(nn.Module):
 
     def __init__(self, window_size: int | None = 2) -> None:
         super().__init__()
-        if window_size is not None and (window_size < 1 or window_size != int(window_size)):
+        if window_size is not None and not (isinstance(window_size, int) and window_size >= 1):
             raise ValueError(
                 f"window_size must be a positive whole number, got {window_size}; None takes the whole plane."
             )
@@ -46,9 +47,11 @@ class LocalAlignmentLoss(nn.Module):
         n, sizes = len(features), features.shape[2:]
         if not 3 <= features.ndim <= 5:
             raise ValueError(f"features must be (N, C, *) with 1 to 3 spatial sizes, got {tuple(features.shape)}.")
-        if pairs.shape != (n, n) or pairs.dtype != torch.bool:
+        g, m = pairs.shape[:2] if pairs.ndim == 3 else (1, n)  # groups, slices of each
+        if pairs.shape not in ((m, m), (g, m, m)) or g * m != n or pairs.dtype != torch.bool:
             raise ValueError(
-                f"pairs must be a bool matrix ({n}, {n}), one row per slice, got {pairs.dtype} {tuple(pairs.shape)}."
+                f"pairs must be a bool matrix ({n}, {n}), one row per slice, or as many of such per group as give {n} "
+                f"rows, got {pairs.dtype} {tuple(pairs.shape)}."
             )
         sides = [min(self.window_size or size, size) for size in sizes]
         padding = [p for size, side in zip(sizes[::-1], sides[::-1], strict=True) for p in (0, -size % side)]
@@ -57,26 +60,28 @@ class LocalAlignmentLoss(nn.Module):
             # Copies of a window's own last vectors change no maximum over it; as rows they weigh nothing.
             features = F.pad(features, padding, mode="replicate")
         with torch.autocast(features.device.type, enabled=False):
-            x = cut(features, sides)  # (W, K, N, C)
+            x = cut(features, sides, g)  # (G W, K, n, C)
             x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-            anchors = [x] if self.window_size else x.split(1, dim=2)
-            best = torch.cat([best_match(a, x) for a in anchors], dim=2)  # (W, K, N, N)
+            rows = x.flatten(1, 2)  # (G W, K n, C)
+            anchors = [rows] if self.window_size else x.unbind(dim=2)
+            best = torch.stack([best_match(a, rows, m) for a in anchors], dim=2)  # (G W, K n, 1, n) or (G, K, n, n)
+            best = best.view(g, -1, x.shape[1], m, m)  # (G, W, K, n, n)
             weight = cut(real, sides).to(x.dtype)[..., 0, 0] / sizes.numel()  # (W, K)
-            alignment = 1 - torch.einsum("wk,wkij->ij", weight, best)  # (N, N)
+            alignment = 1 - torch.einsum("wk,gwkij->gij", weight, best)  # (G, n, n)
             return alignment.where(pairs, 0).sum() / pairs.sum().clamp(min=1)
 
 
-def cut(features: Tensor, sides: Sequence[int]) -> Tensor:
-    """Cut maps ``(N, C, *)`` into W windows of K positions: ``(W, K, N, C)``."""
+def cut(features: Tensor, sides: Sequence[int], groups: int = 1) -> Tensor:
+    """Cut the maps ``(G n, C, *)`` of G groups into W windows of K positions: ``(G W, K, n, C)``."""
     for dim, side in enumerate(sides):
-        features = features.unflatten(2 + 2 * dim, (-1, side))  # (N, C, windows, side, windows, side, ...)
-    order = [*range(2, features.ndim, 2), *range(3, features.ndim, 2), 0, 1]
-    features = features.permute(order)  # (windows, windows, ..., side, side, ..., N, C)
-    return features.flatten(0, len(sides) - 1).flatten(1, len(sides))
+        features = features.unflatten(2 + 2 * dim, (-1, side))  # (G n, C, windows, side, windows, side, ...)
+    features = features.unflatten(0, (groups, -1))  # (G, n, C, windows, side, ...)
+    order = [0, *range(3, features.ndim, 2), *range(4, features.ndim, 2), 1, 2]
+    features = features.permute(order)  # (G, windows, windows, ..., side, side, ..., n, C)
+    return features.flatten(0, len(sides)).flatten(1, len(sides))
 
 
-def best_match(anchors: Tensor, features: Tensor) -> Tensor:
-    """Greatest similarity of every anchor vector ``(W, K, n, C)`` in its window of every slice: ``(W, K, n, N)``."""
-    gram = anchors.flatten(1, 2) @ features.flatten(1, 2).mT  # (W, K n, K N)
-    best = gram.unflatten(2, features.shape[1:3]).max(dim=2).values  # (W, K n, N); max keeps indices, amax the gram
-    return best.unflatten(1, anchors.shape[1:3])
+def best_match(anchors: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Greatest similarity of every anchor ``(W, A, C)`` in its window ``(W, K n, C)`` of n slices: ``(W, A, n)``."""
+    gram = (anchors @ rows.mT).unflatten(2, (-1, n))  # (W, A, K, n)
+    return gram.max(dim=2).values  # the backward pass of max keeps indices, that of amax the whole gram

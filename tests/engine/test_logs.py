@@ -1,5 +1,6 @@
 import logging
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 
-from medssl.engine import AutocastInferer, CaseMetrics, CollapseMonitor, Progress, ScalarLog
+from medssl.engine import AutocastInferer, BestWeights, CaseMetrics, CollapseMonitor, Progress, ScalarLog, read_receipt
 from medssl.engine.scalars import scalars
 
 
@@ -101,3 +102,14 @@ def test_evaluations_during_training_make_a_curve_without_repeats(evaluate):
     evaluate(2, steps_per_epoch=10)
     rows = evaluate(2, steps_per_epoch=10)  # a resumed run evaluates again
     assert rows.groupby("step").size().to_dict() == {10: 6, 20: 6}
+
+
+def test_the_best_weights_are_kept_with_their_score_and_a_repeated_epoch_is_judged_again(tmp_path):
+    engine = SimpleNamespace(state=SimpleNamespace(metrics={}, key_metric_name="dice", epoch=0))
+    keep = BestWeights(tmp_path / "best.pt", lambda: {"epoch": torch.tensor(engine.state.epoch)}, {"selection": "x"})
+    for epoch, score, best in [(1, 0.5, 1), (2, 0.4, 1), (3, 0.7, 3), (3, 0.6, 3), (4, 0.65, 4)]:
+        engine.state.epoch, engine.state.metrics["dice"] = epoch, score
+        keep(engine)
+        assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == best
+    receipt = read_receipt(tmp_path / "best.pt")
+    assert (receipt["score"], receipt["epoch"], receipt["selection"]) == (0.65, 4, "x")

@@ -1,0 +1,6 @@
+"""Run all benchmarks: ``python -m benchmarks``, with ``--quick`` those of the CI."""
+
+from benchmarks import global_positional, local_alignment
+from benchmarks.measuring import main
+
+main([global_positional.run, local_alignment.run], output="benchmarks/results")
