@@ -1,4 +1,18 @@
-"""Transforms."""
+"""Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
+from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
+from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
+from medssl.transforms.window import Window, Windowd
 
+__all__ = [
+    "RandSlicePair",
+    "RandSlicePaird",
+    "RandSlices",
+    "RandSlicesd",
+    "RandSpatialBatch",
+    "ResampleToSpacing",
+    "ResampleToSpacingd",
+    "Window",
+    "Windowd",
+]

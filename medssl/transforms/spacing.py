@@ -1,0 +1,125 @@
+"""Volumes of one orientation and spacing, sliced along the axis that their manifest names."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform, Orientation, Spacing
+from monai.utils import ensure_tuple_rep
+
+# Slices are numbered in the direction of the letter; within them rows and columns run as a radiologist looks at them.
+AXCODES = {"S": "SPL", "I": "IPL", "A": "AIL", "P": "PIL", "R": "RIP", "L": "LIP"}
+
+
+class ResampleToSpacing(InvertibleTransform):
+    """Turn a volume so that its slices come first, and resample it: (C, *) to (C, D, H, W).
+
+    Along S the rows run to posterior and the columns to the left ("SPL"), along A to inferior and left, along R to
+    inferior and posterior, whatever the axis order of the file. A volume that has the spacing already is turned, not
+    interpolated. MONAI's ``Orientation`` and ``Spacing`` do the work and the inverse.
+
+    Args:
+        spacing: (depth, height, width) of a voxel, mm; None keeps that of the file. The default is that of the LRC paper
+            (Yan et al. 2023).
+        slice_axis: direction in which slices are numbered, one of S, I, A, P, R, L; or ``"largest_spacing"``, the voxel
+            axis of largest spacing, for oblique stacks whose anatomical axes say little.
+        mode: ``"bilinear"`` for images, ``"nearest"`` for labels, which then keep their values.
+        padding_mode: how values beyond the border are taken, see ``torch.nn.functional.grid_sample``.
+
+    Shape:
+        - volume: :math:`(C, *)` with three spatial dimensions, a ``MetaTensor`` with its affine.
+        - output: :math:`(C, D, H, W)`, float32.
+
+    Raises:
+        ValueError: for a spacing or axis that is none; when called, for other dimensions or a broken affine.
+    """
+
+    def __init__(
+        self,
+        spacing: Sequence[float | None] = (2.5, 1.0, 1.0),
+        slice_axis: str = "S",
+        mode: str = "bilinear",
+        padding_mode: str = "border",
+    ) -> None:
+        if len(spacing) != 3 or any(side is not None and not 0 < side < float("inf") for side in spacing):
+            raise ValueError(f"spacing must be three positive lengths in mm or None, got {list(spacing)}.")
+        if slice_axis != "largest_spacing" and slice_axis not in AXCODES:
+            raise ValueError(f"slice_axis must be one of {', '.join(AXCODES)} or largest_spacing, got {slice_axis!r}.")
+        self.slice_axis = slice_axis
+        letters = "SAR" if slice_axis == "largest_spacing" else [slice_axis]
+        self.turns = {letter: Orientation(AXCODES[letter], labels=None) for letter in letters}
+        # MONAI keeps the file's spacing where it is given none that is positive.
+        pixdim = [-1.0 if side is None else side for side in spacing]
+        self.resample = Spacing(pixdim, mode=mode, padding_mode=padding_mode, dtype=np.float32)
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return the volume, turned and resampled."""
+        return self.resample(self.turns[self.axis(volume)](volume))
+
+    def inverse(self, volume: torch.Tensor) -> torch.Tensor:
+        """Bring a volume, or a prediction that carries its transforms, back to the grid of the file."""
+        volume = self.resample.inverse(volume)
+        # MONAI checks that the object which turned the volume turns it back; a worker process leaves no identity.
+        turned_by = volume.applied_operations[-1]["id"]
+        turns = list(self.turns.values())
+        return next((turn for turn in turns if id(turn) == turned_by), turns[0]).inverse(volume)
+
+    def axis(self, volume: torch.Tensor) -> str:
+        """Return the direction in which this volume's slices are numbered, as one letter."""
+        if volume.ndim != 4:
+            raise ValueError(
+                f"a volume must be (C, *) with three spatial dimensions, got {tuple(volume.shape)}{name(volume)}; "
+                "split a series of frames into volumes first."
+            )
+        if not isinstance(volume, MetaTensor):
+            raise ValueError("a volume must be a MetaTensor with its affine, got a plain tensor; load it with LoadImaged.")
+        affine = np.asarray(volume.affine, dtype=float)[:3, :3]
+        sizes = np.linalg.norm(affine, axis=0)
+        if not np.isfinite(affine).all() or (sizes == 0).any():
+            raise ValueError(f"an affine must be finite and span three axes, got {affine.tolist()}{name(volume)}.")
+        if self.slice_axis != "largest_spacing":
+            return self.slice_axis
+        letter = nib.aff2axcodes(volume.affine.numpy())[int(sizes.argmax())]
+        return {"I": "S", "P": "A", "L": "R"}.get(letter, letter)
+
+
+class ResampleToSpacingd(MapTransform, InvertibleTransform):
+    """Dictionary-based :py:class:`ResampleToSpacing`, with one ``mode`` for all keys or one for each.
+
+    Only ``keys`` are looked at: MONAI's ``Spacingd`` (1.6.0, 1.6.1) takes any entry named ``image_*``, such as
+    MONAI Label's ``image_path``, for metadata, and fails.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing: Sequence[float | None] = (2.5, 1.0, 1.0),
+        slice_axis: str = "S",
+        mode: str | Sequence[str] = "bilinear",
+        padding_mode: str = "border",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        modes = ensure_tuple_rep(mode, len(self.keys))
+        self.resamplers = [ResampleToSpacing(spacing, slice_axis, m, padding_mode) for m in modes]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with its volumes turned and resampled."""
+        return {**data, **{key: resample(data[key]) for key, resample in self.key_iterator(data, self.resamplers)}}
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with its volumes back on their files' grids."""
+        pairs = self.key_iterator(data, self.resamplers)
+        return {**data, **{key: resample.inverse(data[key]) for key, resample in pairs}}
+
+
+def name(volume: torch.Tensor) -> str:
+    """Say which file a volume came from, if it knows."""
+    file = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
+    return f" in {file}" if file else ""

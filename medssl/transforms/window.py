@@ -1,0 +1,76 @@
+"""The intensities that a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
+from monai.transforms.utils_pytorch_numpy_unification import clip, percentile
+
+
+class Window(Transform):
+    """Bring the intensities of a volume to the scale that a manifest's ``window`` names.
+
+    Either ``hu``, a fixed range for CT, clipped and mapped to [0, 1]; or statistics of the volume itself: clipped to
+    ``percentiles`` first, then brought to mean 0 and standard deviation 1 by ``zscore``, or one of the two.
+
+    Args:
+        hu: lowest and highest value, Hounsfield units.
+        percentiles: lowest and highest percentile of the volume, 0 to 100.
+        zscore: subtract the mean, divide by the standard deviation.
+
+    Raises:
+        ValueError: if nothing, or both kinds, are asked for, or a range is empty; when called, for a constant volume.
+    """
+
+    def __init__(
+        self, hu: Sequence[float] | None = None, percentiles: Sequence[float] | None = None, zscore: bool = False
+    ) -> None:
+        if (hu is not None) == (percentiles is not None or zscore):
+            raise ValueError(
+                f"window takes hu, or percentiles and zscore, got hu {hu}, percentiles {percentiles}, zscore {zscore}."
+            )
+        for name, pair in (("hu", hu), ("percentiles", percentiles)):
+            if pair is not None and not (len(pair) == 2 and pair[0] < pair[1]):
+                raise ValueError(f"{name} must be a lowest and a highest value, got {list(pair)}.")
+        if percentiles is not None and not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError(f"percentiles must lie between 0 and 100, got {list(percentiles)}.")
+        self.hu = None if hu is None else ScaleIntensityRange(*hu, 0.0, 1.0, clip=True)
+        self.percentiles = None if percentiles is None else list(percentiles)
+        self.zscore = NormalizeIntensity() if zscore else None
+
+    def __call__(self, volume: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Return the volume, any shape, as float32 on its new scale."""
+        if self.hu is not None:
+            return self.hu(volume)
+        lowest, highest = percentile(volume, self.percentiles or [0, 100])
+        if lowest == highest:
+            raise ValueError(
+                f"a volume's intensities cannot be scaled where they are all {float(lowest):g}; leave the case out."
+            )
+        if self.percentiles:
+            volume = clip(volume, lowest, highest)
+        return self.zscore(volume) if self.zscore else volume
+
+
+class Windowd(MapTransform):
+    """Dictionary-based :py:class:`Window`: ``Windowd("image", **manifest.window)``. A refusal names the file."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        hu: Sequence[float] | None = None,
+        percentiles: Sequence[float] | None = None,
+        zscore: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.window = Window(hu, percentiles, zscore)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with its volumes on their new scale."""
+        return {**data, **{key: self.window(data[key]) for key in self.key_iterator(data)}}
