@@ -22,7 +22,7 @@ from benchmarks.counting import count_kernels
 SEED = 0
 CLEAR = Path("/proc/self/clear_refs")
 # glibc's malloc: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX
-KEEP = {-1: 2**31 - 1, -2: 2**26, -3: 2**17, -4: 0}  # freed memory stays, as in the allocator of a GPU
+KEEP = {-1: -1, -2: 2**26, -3: 2**17, -4: 0}  # freed memory stays, as in the allocator of a GPU
 RETURN = {-1: 2**17, -2: 2**17, -3: 2**17, -4: 2**16}  # freed memory goes back to the system at once
 
 
@@ -75,10 +75,10 @@ class Report:
     measurements: dict[str, Measurement]
     goals: list[Goal] = field(default_factory=list)
 
-    def ratio(self, slow: str, fast: str, what: str = "milliseconds") -> float | None:
-        """Return how many times as much ``slow`` takes; None where one of the two was not measured."""
-        above, below = (getattr(self.measurements[name], what) for name in (slow, fast))
-        return above / below if above is not None and below else None
+    def ratio(self, above: str, below: str, what: str = "milliseconds") -> float | None:
+        """Return how many times as much the first of two variants takes; None where one was not measured."""
+        first, second = (getattr(self.measurements.get(name), what, None) for name in (above, below))
+        return first / second if first is not None and second else None
 
     def markdown(self) -> str:
         """Return the measurements and the goals as tables."""
@@ -108,7 +108,6 @@ def measure(variants: dict[str, Variant], repeats: int = 5) -> dict[str, Measure
     """Take kernels and peak of every variant, then CPU times, interleaved: once to warm up, ``repeats`` to count."""
     torch.set_num_threads(1)
     kernels = {name: count_kernels(v.run) for name, v in variants.items()}
-    allocate(RETURN)
     peaks = {name: peak_megabytes(v.run) if v.times == 1 else None for name, v in variants.items()}
     allocate(KEEP)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -141,6 +140,7 @@ def peak_megabytes(run: Callable[[], object]) -> float | None:
     """Return how far the resident memory rises above where it was; None where Linux does not tell."""
     if not os.access(CLEAR, os.W_OK):
         return None
+    allocate(RETURN)
     CLEAR.write_text("5")  # the high-water mark starts anew
     before = resident("VmRSS")
     run()
@@ -155,7 +155,7 @@ def resident(entry: str) -> int:
 
 def surroundings() -> dict[str, str | int]:
     """Return what a number needs to be understood later: machine, versions, commit, seed, command."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")]
     return {
@@ -175,7 +175,7 @@ def surroundings() -> dict[str, str | int]:
 def main(benchmarks: Sequence[Callable[[bool], list[Report]]], output: str | None = None) -> None:
     """Run benchmarks from the command line: print their tables, keep them as JSON and markdown if told where."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="the sizes of the CI, a quarter of a minute")
+    parser.add_argument("--quick", action="store_true", help="the sizes of the CI, some fifteen seconds")
     parser.add_argument("--output", default=output, help="folder for <quick or full>.json and .md")
     options = parser.parse_args()
     conditions = surroundings()

@@ -1,6 +1,21 @@
-"""Manifests, splits and the draws made from them."""
+"""Manifests, splits, and the draws made from them."""
 
+from medssl.data.manifest import Manifest, ManifestError, load_manifest
+from medssl.data.phantoms import write_phantoms
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler
 from medssl.data.seeded_dataset import SeededCacheDataset
+from medssl.data.splits import Split, folds, label_draw, split
 
-__all__ = ["SeededCacheDataset", "SubjectPairSampler", "VolumeSampler"]
+__all__ = [
+    "Manifest",
+    "ManifestError",
+    "SeededCacheDataset",
+    "Split",
+    "SubjectPairSampler",
+    "VolumeSampler",
+    "folds",
+    "label_draw",
+    "load_manifest",
+    "split",
+    "write_phantoms",
+]

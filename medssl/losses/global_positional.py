@@ -70,5 +70,5 @@ def positional_pairs(index: Tensor, depth: Tensor, threshold: Fraction) -> Tenso
             "number of slices, not their ratio."
         )
     index, depth = index.long(), depth.long()
-    scaled = index[:, None] * depth  # (N, N), i V_j
-    return threshold.denominator * (scaled - scaled.mT).abs() < threshold.numerator * depth[:, None] * depth
+    scaled = threshold.denominator * index[:, None] * depth  # (N, N), q i V_j
+    return (scaled - scaled.mT).abs() < threshold.numerator * depth[:, None] * depth

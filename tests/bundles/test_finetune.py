@@ -1,0 +1,139 @@
+import json
+import shutil
+import subprocess
+import sys
+import traceback
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, run, verify_net_in_out
+
+from medssl.resources import resource
+
+CONFIGS = resource("bundles/finetune/configs")
+
+
+@pytest.fixture
+def scans(phantoms, tmp_path):
+    """Two scans in a folder of their own, one of them turned."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    first, second = sorted((phantoms.parent / "imagesTr").glob("*.nii.gz"))[:2]
+    shutil.copy(first, folder)
+    image = nib.load(second)
+    turned = image.as_reoriented(nib.orientations.axcodes2ornt(("P", "S", "R")))
+    nib.save(turned, folder / second.name)
+    return folder
+
+
+def test_metrics_have_a_row_per_case_class_and_evaluation(finetuned):
+    rows = pd.read_csv(finetuned / "models" / "metrics.csv")
+    assert sorted(rows["step"].unique()) == [2, 4]
+    counts = rows.groupby("step").size()
+    assert counts.nunique() == 1
+    assert set(rows["class"]) == {"right ventricle", "myocardium", "left ventricle"}
+    assert rows["dice"].between(0, 1).all()
+
+
+def test_the_receipt_names_the_subjects_and_how_the_weights_were_chosen(finetuned, pretrained):
+    receipt = json.loads((finetuned / "models" / "model.json").read_text())
+    assert len(receipt["labelled"]) == 2
+    assert receipt["selection"] == "last"
+    assert receipt["pretrained"] == str(pretrained)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "file", "selection"),
+    [
+        ("select_best", "best", "held-out training subjects"),
+        ("select_on_test", "best", "the test fold"),
+        ("linear_probe", "model", "last"),
+    ],
+)
+def test_every_overlay_trains(overlay, file, selection, run_bundle, pretrained, tmp_path):
+    output = run_bundle(
+        "finetune",
+        ["train", "small", overlay],
+        tmp_path / "models",
+        num_labelled=2,
+        pretrained=str(pretrained),
+        val_interval=2,
+    )
+    receipt = json.loads((output / f"{file}.json").read_text())
+    assert receipt["selection"] == selection
+    assert torch.load(output / f"{file}.pt", weights_only=True)
+
+
+def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path):
+    output = run_bundle("finetune", ["train", "small", "linear_probe"], tmp_path / "m", pretrained=str(pretrained))
+    before, after = (torch.load(path, weights_only=True) for path in (pretrained, output / "model.pt"))
+    weights = [name for name in before if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert weights
+    assert all(torch.equal(before[name], after[name]) for name in weights)
+
+
+def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetuned):
+    run_bundle("finetune", ["train", "small", "evaluate"], finetuned / "models")
+    again = pd.read_csv(finetuned / "eval" / "metrics.csv")
+    rows = pd.read_csv(finetuned / "models" / "metrics.csv")
+    last = rows[rows["step"] == rows["step"].max()].drop(columns="step").reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, last)
+
+
+def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path):
+    """The copied bundle stands alone: configs and models in a folder of their own."""
+    root = tmp_path / "copy"
+    shutil.copytree(CONFIGS, root / "configs")
+    shutil.copytree(finetuned / "models", root / "models")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.yaml"]
+    options = ["--dataset_dir", str(scans), "--output_dir", str(tmp_path / "masks")]
+    subprocess.run([*command, *options], cwd=root, check=True, capture_output=True)
+    for path in scans.iterdir():
+        scan, mask = nib.load(path), nib.load(tmp_path / "masks" / path.name.replace(".nii", "_seg.nii"))
+        assert mask.shape == scan.shape
+        assert np.array_equal(mask.affine, scan.affine)
+        assert mask.get_data_dtype() == np.uint8
+        assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("config", "kind"), [("train", "train"), ("inference", "infer")])
+def test_the_properties_are_all_there(config, kind, finetuned, phantoms):
+    train = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), "width": 4} if kind == "train" else {}
+    workflow = ConfigWorkflow(
+        config_file=str(CONFIGS / f"{config}.yaml"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type=kind,
+        bundle_root=str(finetuned),
+        **train,
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_the_network_takes_and_gives_what_the_metadata_says(finetuned):
+    files = {"meta_file": str(CONFIGS / "metadata.json"), "config_file": str(CONFIGS / "inference.yaml")}
+    verify_net_in_out("network_def", **files, n=2, bundle_root=str(finetuned))
+
+
+def test_exports_to_torchscript(finetuned, tmp_path):
+    ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(finetuned / "models" / "model.pt"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.yaml"),
+        bundle_root=str(finetuned),
+    )
+    network = torch.jit.load(tmp_path / "model.ts")
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 4, 32, 32)
+
+
+def test_without_weights_inference_says_what_is_missing(tmp_path, scans):
+    with pytest.raises(RuntimeError) as raised:  # MONAI's, from ours
+        run(config_file=str(CONFIGS / "inference.yaml"), bundle_root=str(tmp_path), dataset_dir=str(scans))
+    shown = "".join(traceback.format_exception(raised.value))
+    assert f"no receipt {tmp_path}/models/model.json beside the weights" in shown

@@ -1,0 +1,67 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from medssl.networks import UNet, load_pretrained
+
+from medssl.resources import resource
+
+CONFIGS = resource("bundles/pretrain/configs")
+METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+METHODS = [name for name in METHODS if name not in ("train", "small")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_overlay_trains_and_exports_an_encoder_that_fits(method, run_bundle, tmp_path):
+    output = run_bundle("pretrain", ["train", method, "small"], tmp_path / "models", num_slices=4)
+    scalars = pd.read_csv(output / "scalars.csv")
+    assert len(scalars) == 4
+    assert {"loss", "lr", "spread"} <= set(scalars.columns)
+    taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == {"encoder"}
+
+
+def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
+    receipt = json.loads(pretrained.with_suffix(".json").read_text())
+    assert receipt["method"] == "SAL"
+    assert receipt["transductive"] is True
+    assert len(receipt["subjects"]) == 6
+    assert receipt["spacing"]
+    assert receipt["window"]
+    assert receipt["image_size"] == [32, 32]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run_bundle, tmp_path):
+    straight = run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "a", num_slices=4, max_epochs=3)
+    # The schedule must not know of the stop: the last epoch's checkpoint is taken away instead.
+    run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "b", num_slices=4, max_epochs=3)
+    (tmp_path / "b" / "last.pt").unlink()
+    resumed = run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "b", num_slices=4, max_epochs=3)
+    one, two = (torch.load(folder / "model.pt", weights_only=True) for folder in (straight, resumed))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert pd.read_csv(straight / "scalars.csv").equals(pd.read_csv(resumed / "scalars.csv"))
+
+
+def test_the_clean_protocol_leaves_the_test_fold_out(run_bundle, tmp_path):
+    output = run_bundle(
+        "pretrain", ["train", "sal", "small"], tmp_path / "models", num_slices=4, max_epochs=1, transductive=False
+    )
+    assert len(json.loads((output / "model.json").read_text())["subjects"]) < 6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", method, "small")],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type="train",
+        bundle_root=str(tmp_path),
+        manifest_file=str(phantoms),
+        dataset_dir=str(phantoms.parent),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
