@@ -1,0 +1,125 @@
+"""Pictures of a benchmark: Dice over fine-tuning steps, and predictions beside the truth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from monai.bundle import ConfigWorkflow
+
+from medssl.benchmark.results import at_step, case_dice
+from medssl.benchmark.tables import by_labels, fold_dice
+from medssl.data import Manifest
+from medssl.resources import resource
+
+# Okabe and Ito's colours, told apart by everybody.
+COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
+
+
+def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
+    """Draw the mean per-case Dice over the fine-tuning steps, a panel per number of labels, a line per method.
+
+    The band is one standard deviation over the folds. Where the lines still rise, a gain may be mere speed.
+    """
+    folds = fold_dice(results)
+    labels = by_labels(pd.Index(folds["labels"].unique()))
+    figure = Figure(figsize=(4.2 * len(labels), 3.4), layout="constrained")
+    for axes, label in zip(np.atleast_1d(figure.subplots(1, len(labels), sharey=True)), labels, strict=True):
+        for method, colour in zip(dict.fromkeys(results["method"]), COLOURS, strict=False):
+            mine = folds[(folds["labels"] == label) & (folds["method"] == method)].groupby("step")["dice"]
+            mean, deviation = mine.mean(), mine.std().fillna(0)
+            axes.plot(mean.index, mean, color=colour, marker=".", label=method)
+            axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.1, linewidth=0)
+        axes.set(title=f"{label} labelled subjects", xlabel="fine-tuning steps")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("Dice per case")
+    figure.axes[-1].legend(loc="lower right", fontsize="small")
+    return save(figure, file)
+
+
+def plot_overlays(
+    results: pd.DataFrame,
+    output_dir: str | Path,
+    manifest: Manifest,
+    file: str | Path,
+    labels: str,
+    fold: int = 0,
+    draw: int = 0,
+    baseline: str = "random",
+) -> Path:
+    """Draw test cases with the truth and every method's prediction, one slice each.
+
+    The cases are the one on which the baseline is worst, and its median; the slice holds the most foreground.
+
+    Args:
+        results: from :py:func:`medssl.benchmark.read_results`.
+        output_dir: the grid's folder, for the weights.
+        manifest: where the cases lie.
+        file: picture to write.
+        labels, fold, draw: which fine-tunings.
+        baseline: whose Dice chooses the cases.
+    """
+    dice = case_dice(at_step(results)).query("labels == @labels and fold == @fold and draw == @draw")
+    ranked = dice[dice["method"] == baseline].sort_values("dice")["case_id"].tolist()
+    cases = [ranked[0], ranked[len(ranked) // 2]]
+    records = {record["case_id"]: record for record in manifest.training}
+    images = [records[case]["image"] for case in cases]
+    methods = list(dict.fromkeys(dice["method"]))
+    folders = {m: Path(output_dir) / "finetune" / m / f"m{labels}_fold{fold}_draw{draw}" for m in methods}
+    predictions = {method: predict(folder / "model.pt", images) for method, folder in folders.items()}
+    scores = dice.set_index(["method", "case_id"])["dice"]
+    figure = Figure(figsize=(2.2 * (2 + len(methods)), 2.4 * len(cases)), layout="constrained")
+    rows = figure.subplots(len(cases), 2 + len(methods))
+    for number, (case, axes) in enumerate(zip(cases, rows, strict=True)):
+        image = np.asarray(nib.load(records[case]["image"]).dataobj)
+        truth = np.asarray(nib.load(records[case]["label"]).dataobj)
+        axis = int(np.argmax(nib.load(records[case]["image"]).header.get_zooms()))  # the slices a reader is used to
+        place = int((truth > 0).sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]
+        titles = [case, "truth", *(f"{method} {scores[method, case]:.2f}" for method in methods)]
+        for panel, mask, title in zip(axes, [None, *slices], titles, strict=True):
+            draw_slice(panel, np.take(image, place, axis).T, mask, manifest.num_classes)
+            panel.set_title(title, fontsize="small")
+    return save(figure, file)
+
+
+def draw_slice(axes: Any, image: Any, mask: Any, num_classes: int) -> None:
+    """Draw a slice in grey, its classes translucent over it."""
+    axes.imshow(image, cmap="gray", vmax=np.percentile(image, 99.5))
+    if mask is not None:
+        colours = ListedColormap([COLOURS[1 + n % (len(COLOURS) - 1)] for n in range(num_classes - 1)])
+        shown = np.ma.masked_equal(mask, 0)
+        axes.imshow(shown, cmap=colours, vmin=1, vmax=num_classes - 1, alpha=0.5, interpolation="nearest")
+    axes.axis("off")
+
+
+def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
+    """Segment volumes with the finetune bundle's inference and return the masks."""
+    with tempfile.TemporaryDirectory() as folder:
+        workflow = ConfigWorkflow(
+            config_file=str(resource("bundles/finetune/configs/inference.yaml")),
+            workflow_type="infer",
+            logging_file=False,
+            checkpoint=str(checkpoint),
+            output_dir=folder,
+            **{"dataset#data": [{"image": image} for image in images]},
+        )
+        workflow.initialize()
+        workflow.run()
+        names = [Path(image).name.removesuffix(".gz").removesuffix(".nii") for image in images]
+        return [np.asarray(nib.load(f"{folder}/{name}_seg.nii.gz").dataobj) for name in names]
+
+
+def save(figure: Figure, file: str | Path) -> Path:
+    """Write a picture."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110)
+    return file

@@ -1,0 +1,211 @@
+"""A grid of pre-trainings and fine-tunings: methods x labels x folds x draws, run once each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from medssl.engine import versions
+from medssl.engine.checkpoint import replace
+from medssl.resources import resource
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of a bundle.
+
+    Attributes:
+        bundle: ``"pretrain"`` or ``"finetune"``.
+        configs: base and overlays, absolute paths.
+        overrides: of ids in the configs.
+        folder: the run's own; receives its output, ``log.txt`` and, when it is through, ``finished.json``.
+        threads: that torch may use.
+    """
+
+    bundle: str
+    configs: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    folder: Path
+    threads: int = 1
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides the outcome; two runs of one recipe are the same run."""
+        hashes = {Path(config).name: hashlib.sha256(Path(config).read_bytes()).hexdigest() for config in self.configs}
+        return {"configs": hashes, "overrides": json.loads(json.dumps(dict(self.overrides)))}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is through.
+
+        Raises:
+            ValueError: if the folder holds a run of another recipe.
+        """
+        file = self.folder / "finished.json"
+        if not file.is_file():
+            return False
+        done = json.loads(file.read_text(encoding="utf-8"))
+        recipe = self.recipe
+        changed = [
+            name
+            for part in ("configs", "overrides")
+            for name in done[part].keys() | recipe[part].keys()
+            if done[part].get(name) != recipe[part].get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.folder} was run with other {', '.join(sorted(changed))}; choose another output_dir, or remove it."
+            )
+        return True
+
+
+class Grid:
+    """Pre-train every method, fine-tune it on every number of labels, fold and draw, and skip what is finished.
+
+    All methods meet the same subjects, steps and seeds: what differs is the pre-training alone.
+
+    Args:
+        output_dir: folder of all runs.
+        methods: by name, the overlays of the pretrain bundle that make the method; None for no pre-training. An overlay
+            is a name in the bundle's ``configs``, or a path.
+        num_labelled: numbers of labelled subjects; None for all.
+        folds: held out in turn.
+        draws: by number of labelled subjects, how many label draws; 1 where it is not named.
+        pretrain: ``overlays`` and ``overrides`` of every pre-training.
+        finetune: ``overlays`` and ``overrides`` of every fine-tuning.
+        transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without the test subjects.
+        threads: that torch may use in each run.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        methods: Mapping[str, Sequence[str] | None],
+        num_labelled: Sequence[int | None],
+        folds: Sequence[int],
+        draws: Mapping[Any, int] | None = None,
+        pretrain: Mapping[str, Any] | None = None,
+        finetune: Mapping[str, Any] | None = None,
+        transductive: bool = True,
+        threads: int = 1,
+    ) -> None:
+        self.output_dir, self.methods, self.threads = Path(output_dir).absolute(), dict(methods), threads
+        self.num_labelled, self.folds, self.transductive = list(num_labelled), list(folds), transductive
+        self.draws = {str(number): count for number, count in (draws or {}).items()}
+        self.pretrain, self.finetune = pretrain or {}, finetune or {}
+
+    def pretraining(self, method: str, fold: int) -> Run | None:
+        """Return the pre-training that a fine-tuning on ``fold`` starts from, if it has one."""
+        overlays = self.methods[method]
+        if overlays is None:
+            return None
+        folder = self.output_dir / "pretrain" / method / ("all" if self.transductive else f"fold{fold}")
+        own = {"fold": 0 if self.transductive else fold, "transductive": self.transductive}
+        configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
+        return Run("pretrain", configs, {**self.pretrain.get("overrides", {}), **own}, folder, self.threads)
+
+    def finetunings(self) -> list[tuple[Run, Run | None]]:
+        """List every fine-tuning with the pre-training it waits for, comparable ones side by side."""
+        configs = bundle_configs("finetune", self.finetune.get("overlays", []))
+        listed = []
+        for draw in range(max([1, *self.draws.values()])):
+            for number in self.num_labelled:
+                if draw >= self.draws.get(str(number), 1):
+                    continue
+                for fold in self.folds:
+                    for method in self.methods:
+                        before = self.pretraining(method, fold)
+                        folder = self.output_dir / "finetune" / method / f"m{number or 'all'}_fold{fold}_draw{draw}"
+                        own = {"fold": fold, "num_labelled": number, "draw": draw}
+                        start = {"pretrained": str(before.folder / "model.pt") if before else None}
+                        overrides = {**self.finetune.get("overrides", {}), **own, **start}
+                        listed.append((Run("finetune", configs, overrides, folder, self.threads), before))
+        return listed
+
+    def run(self, executor: Executor) -> None:
+        """Run what is not finished.
+
+        Args:
+            executor: any that follows ``concurrent.futures``: threads, since every run is a process of its own, or a Dask
+                client's for a cluster.
+
+        Raises:
+            RuntimeError: at the end, naming the runs that failed and those that could not start without them.
+        """
+        waiting: dict[Path, list[Run]] = {}
+        ready: dict[Path, Run] = {}
+        every = self.finetunings()
+        for run, before in every:
+            if run.finished:
+                continue
+            if before is None or before.finished:
+                ready[run.folder] = run
+            else:
+                waiting.setdefault(before.folder, []).append(run)
+                ready[before.folder] = before
+        # Pre-trainings first: they are long, and others wait for them.
+        order = sorted(ready.values(), key=lambda run: run.bundle != "pretrain")
+        running: dict[Future[float], Run] = {executor.submit(execute, run): run for run in order}
+        failed: list[str] = []
+        with tqdm(total=len(order) + sum(map(len, waiting.values())), desc="benchmark", unit="run") as bar:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    run = running.pop(future)
+                    then = waiting.pop(run.folder, [])
+                    bar.update()
+                    if (error := future.exception()) is None:
+                        running |= {executor.submit(execute, next_run): next_run for next_run in then}
+                    else:
+                        failed.append(f"{run.folder}: {error}; see its log.txt")
+                        failed += [f"{next_run.folder}: not run, its pre-training failed" for next_run in then]
+                        bar.update(len(then))
+        if failed:
+            raise RuntimeError("\n".join([f"{len(failed)} of {len(every)} runs are missing:", *failed]))
+
+
+def bundle_configs(bundle: str, overlays: Sequence[str]) -> tuple[str, ...]:
+    """Return the paths of a bundle's train.yaml and of overlays on it."""
+    folder = resource(f"bundles/{bundle}/configs")
+    paths = [folder / "train.yaml", *(folder / name if (folder / name).is_file() else Path(name) for name in overlays)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"no overlay {path} in {folder}, nor at that path.")
+    return tuple(str(path.absolute()) for path in paths)
+
+
+def execute(run: Run) -> float:
+    """Run a bundle in a process of its own and return the seconds it took.
+
+    The folder keeps the call, ``arguments.json`` for ``python -m monai.bundle run --args_file``, and all it printed, ``log.txt``.
+
+    Raises:
+        RuntimeError: with the last line of the log, if the bundle fails.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    folders = {"bundle_root": str(run.folder), "output_dir": str(run.folder)}
+    arguments = {"config_file": list(run.configs), **folders, **run.overrides}
+    (run.folder / "arguments.json").write_text(json.dumps(arguments, indent=1), encoding="utf-8")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", str(run.folder / "arguments.json")]
+    begin = time.monotonic()
+    with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
+        threads = {"OMP_NUM_THREADS": str(run.threads)}
+        status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
+    seconds = time.monotonic() - begin
+    if status != 0:
+        lines = (run.folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
+        raise RuntimeError(lines[-1] if lines else f"ended with status {status}")
+    facts = {**run.recipe, "seconds": round(seconds, 1), "versions": versions()}
+    text = json.dumps(facts, indent=1)
+    replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
+    return seconds

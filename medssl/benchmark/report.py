@@ -1,0 +1,77 @@
+"""The report of a grid: tables, differences, curves, times and pictures."""
+
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from medssl.benchmark.figures import plot_learning_curves, plot_overlays
+from medssl.benchmark.results import read_results
+from medssl.benchmark.tables import fold_dice, learning_curve, mean_std_table, paired_differences, to_markdown
+from medssl.data import Manifest
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "random") -> Path:
+    """Write ``report.md`` and its pictures into a grid's folder, and log the main table.
+
+    Whatever is finished is reported; the grid need not be complete.
+
+    Args:
+        output_dir: the grid's folder.
+        manifest: of the data, for the pictures.
+        baseline: method that the others are compared with.
+
+    Returns:
+        Path of the report.
+    """
+    folder = Path(output_dir)
+    results = read_results(folder)
+    last = results["step"].max()
+    main = mean_std_table(results)
+    curves = plot_learning_curves(results, folder / "learning_curves.png")
+    labels = main.columns[0]
+    overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, int(results["fold"].min()))
+    sections = [
+        f"# {manifest.name}: Dice after {last} fine-tuning steps",
+        "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
+        "## Per case",
+        to_markdown(main),
+        "## Pooled over the voxels of a fold",
+        to_markdown(mean_std_table(results, "pooled")),
+        f"## Difference to {baseline}, per case",
+        "Same cases, folds and label draws; 95 % bootstrap interval over subjects.",
+        to_markdown(paired_differences(results, baseline)),
+        "## Over the fine-tuning steps",
+        to_markdown(learning_curve(results)),
+        f"![Dice over steps]({curves.name})",
+        "## Per fold",
+        to_markdown(per_fold(results)),
+        "## Wall time, minutes a run",
+        to_markdown(wall_time(folder), digits=1),
+        "## Predictions",
+        f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
+        f"![Predictions]({overlays.name})",
+    ]
+    report = folder / "report.md"
+    report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    logger.info("Dice per case, mean(std over folds), by number of labelled subjects:\n\n%s\n", main.to_string())
+    logger.info("report: %s\npictures: %s, %s", report, curves, overlays)
+    return report
+
+
+def per_fold(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the last step's per-case Dice of every fold (column)."""
+    dice = fold_dice(results[results["step"] == results["step"].max()])
+    return dice.pivot(index=["labels", "method"], columns="fold", values="dice")
+
+
+def wall_time(folder: Path) -> pd.DataFrame:
+    """Return how long the finished runs took, minutes, mean over the runs of a stage and method."""
+    rows = [
+        (file.parts[-4], file.parts[-3], json.loads(file.read_text(encoding="utf-8"))["seconds"] / 60)
+        for file in folder.glob("*/*/*/finished.json")
+    ]
+    return pd.DataFrame(rows, columns=["stage", "method", "minutes"]).groupby(["stage", "method"]).mean()
