@@ -6,43 +6,56 @@ from collections.abc import Hashable, Mapping
 from fractions import Fraction
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import MapTransform, MultiSampleTrait, Randomizable, Transform
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from medssl.transforms.spacing import name
+
 
 class RandSlices(Randomizable, Transform, MultiSampleTrait):
     """Draw slices of a volume at random, with replacement only where it has too few.
 
+    The slices are copies, plain tensors without metadata: they collate fast, and nothing done to them reaches a cache.
+
     Args:
         num_samples: slices drawn per volume.
         axis: spatial axis that is sliced, 0 for the first after the channel.
+
+    Shape:
+        - volume: :math:`(C, *)`.
+        - output: a list of ``num_samples`` tensors, the volume's shape without the axis.
     """
 
     def __init__(self, num_samples: int = 1, axis: int = 0) -> None:
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        if axis < 0:
+            raise ValueError(f"axis counts the spatial axes from 0, got {axis}.")
         self.num_samples, self.axis = num_samples, axis
         self.indices: list[int] = []
 
     def randomize(self, depth: int) -> None:
         """Draw places among ``depth`` slices."""
+        if depth < 1:
+            raise ValueError("a volume must have slices to draw from, got 0; leave the case out.")
         self.indices = self.R.choice(depth, self.num_samples, replace=depth < self.num_samples).tolist()
 
     def __call__(self, volume: NdarrayOrTensor, randomize: bool = True) -> list[Tensor]:
         """Slice ``volume`` ``(C, *)``; with ``randomize=False`` as in the last draw."""
-        tensor = convert_to_tensor(volume, track_meta=False)
         if randomize:
-            self.randomize(tensor.shape[1 + self.axis])
-        return [tensor.select(1 + self.axis, i) for i in self.indices]
+            self.randomize(count(volume, self.axis))
+        return copies(volume, self.axis, self.indices)
 
 
 class RandSlicesd(Randomizable, MapTransform, MultiSampleTrait):
     """Dictionary-based :py:class:`RandSlices`: the same slices of every key, one dictionary per slice.
 
-    Adds the integers ``index`` and ``depth``: thresholds on the floating-point ratio misjudge pairs.
+    Adds the integers ``index`` and ``depth``: thresholds on the floating-point ratio misjudge pairs. Every other entry
+    is handed on as it is.
     """
 
     def __init__(
@@ -56,24 +69,40 @@ class RandSlicesd(Randomizable, MapTransform, MultiSampleTrait):
         self.slicer.set_random_state(seed, state)
         return self
 
+    def randomize(self, depth: int) -> None:
+        """Draw places among ``depth`` slices."""
+        self.slicer.randomize(depth)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return one dictionary per drawn slice."""
-        return draw_slices(self, self.slicer, data)
+        return draw_slices(self, data)
 
 
 class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
-    r"""Draw two different slices i, j of a volume of V slices with :math:`|i - j| < t V`, every such pair equally likely.
+    r"""Draw two different slices i, j of a volume of V slices with :math:`|i - j| < t V`, all such pairs equally likely.
 
-    These are the pairs that SAL aligns (Li, Ouyang, Wan 2024, section 2.1).
+    These are the pairs that SAL aligns, in either order. Like those of :py:class:`RandSlices` they are copies.
 
     Args:
         threshold: t; compared exactly, as the fraction that its decimal digits say.
         axis: spatial axis that is sliced, 0 for the first after the channel.
+
+    Shape:
+        - volume: :math:`(C, *)`.
+        - output: a list of two tensors, the volume's shape without the axis.
+
+    Raises:
+        ValueError: for a threshold that is not positive; when called, if no two slices are close enough.
+
+    Reference:
+        Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699, eq. 1.
     """
 
-    def __init__(self, threshold: float, axis: int = 0) -> None:
-        if threshold <= 0:
+    def __init__(self, threshold: float | Fraction, axis: int = 0) -> None:
+        if not 0 < threshold < float("inf"):
             raise ValueError(f"threshold must be positive, got {threshold}.")
+        if axis < 0:
+            raise ValueError(f"axis counts the spatial axes from 0, got {axis}.")
         self.threshold, self.axis = Fraction(str(threshold)), axis
         self.indices: list[int] = []
 
@@ -86,7 +115,7 @@ class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
         widest = min(depth - 1, -(-self.threshold * depth // 1) - 1)  # the largest whole distance below t V
         if widest < 1:
             raise ValueError(
-                f"a pair takes two slices less than {float(self.threshold):g} of the volume apart, got {depth} slices: "
+                f"a pair takes two slices less than {float(self.threshold):g} of the volume apart, got {depth} in all; "
                 "leave the volume out, or raise the threshold."
             )
         # A distance d leaves room for depth - d pairs; the order of the two is drawn as well.
@@ -98,10 +127,9 @@ class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
 
     def __call__(self, volume: NdarrayOrTensor, randomize: bool = True) -> list[Tensor]:
         """Slice ``volume`` ``(C, *)`` twice; with ``randomize=False`` as in the last draw."""
-        tensor = convert_to_tensor(volume, track_meta=False)
         if randomize:
-            self.randomize(tensor.shape[1 + self.axis])
-        return [tensor.select(1 + self.axis, i) for i in self.indices]
+            self.randomize(count(volume, self.axis))
+        return copies(volume, self.axis, self.indices)
 
 
 class RandSlicePaird(Randomizable, MapTransform, MultiSampleTrait):
@@ -110,7 +138,9 @@ class RandSlicePaird(Randomizable, MapTransform, MultiSampleTrait):
     Adds the integers ``index`` and ``depth``, as :py:class:`RandSlicesd` does.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float, axis: int = 0, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, threshold: float | Fraction, axis: int = 0, allow_missing_keys: bool = False
+    ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.slicer = RandSlicePair(threshold, axis)
 
@@ -119,20 +149,39 @@ class RandSlicePaird(Randomizable, MapTransform, MultiSampleTrait):
         self.slicer.set_random_state(seed, state)
         return self
 
+    def randomize(self, depth: int) -> None:
+        """Draw two places among ``depth`` slices."""
+        self.slicer.randomize(depth)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return two dictionaries."""
-        return draw_slices(self, self.slicer, data)
+        return draw_slices(self, data)
 
 
-def draw_slices(
-    transform: MapTransform, slicer: RandSlices | RandSlicePair, data: Mapping[Hashable, Any]
-) -> list[dict[Hashable, Any]]:
+def count(volume: NdarrayOrTensor, axis: int) -> int:
+    """Return the number of slices of ``volume`` ``(C, *)`` along a spatial axis."""
+    if volume.ndim < axis + 2:
+        raise ValueError(
+            f"a volume to slice along axis {axis} must be (C, *) with {axis + 1} spatial dimensions or more, "
+            f"got {tuple(volume.shape)}{name(volume)}; add the channel with EnsureChannelFirstd."
+        )
+    return int(volume.shape[1 + axis])
+
+
+def copies(volume: NdarrayOrTensor, axis: int, indices: list[int]) -> list[Tensor]:
+    """Return slices of ``volume`` ``(C, *)`` that share no memory with it."""
+    tensor = convert_to_tensor(volume, track_meta=False)
+    return [tensor.select(1 + axis, i).clone(memory_format=torch.contiguous_format) for i in indices]
+
+
+def draw_slices(transform: RandSlicesd | RandSlicePaird, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
     """Draw once, slice every key alike, and note each slice's place."""
-    depths = {key: int(data[key].shape[1 + slicer.axis]) for key in transform.key_iterator(data)}
+    slicer = transform.slicer
+    depths = {key: count(data[key], slicer.axis) for key in transform.key_iterator(data)}
     if len(set(depths.values())) != 1:
-        raise ValueError(f"volumes to slice together must have one depth, got {depths}.")
+        raise ValueError(f"volumes to slice together must have one depth, got {depths} for keys {transform.keys}.")
     depth = next(iter(depths.values()))
-    slicer.randomize(depth)
+    transform.randomize(depth)
     slices = {key: slicer(data[key], randomize=False) for key in depths}
     return [
         {**data, **{key: slices[key][n] for key in depths}, "index": i, "depth": depth}

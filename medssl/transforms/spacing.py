@@ -8,10 +8,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.config import KeysCollection
+from monai.config import DtypeLike, KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Orientation, Spacing
-from monai.utils import ensure_tuple_rep
+from monai.transforms.spatial.functional import orientation
+from monai.utils import TraceKeys, ensure_tuple_rep
 
 # Slices are numbered in the direction of the letter; within them rows and columns run as a radiologist looks at them.
 AXCODES = {"S": "SPL", "I": "IPL", "A": "AIL", "P": "PIL", "R": "RIP", "L": "LIP"}
@@ -21,54 +22,63 @@ class ResampleToSpacing(InvertibleTransform):
     """Turn a volume so that its slices come first, and resample it: (C, *) to (C, D, H, W).
 
     Along S the rows run to posterior and the columns to the left ("SPL"), along A to inferior and left, along R to
-    inferior and posterior, whatever the axis order of the file. A volume that has the spacing already is turned, not
-    interpolated. MONAI's ``Orientation`` and ``Spacing`` do the work and the inverse.
+    inferior and posterior, whatever the axis order of the file. A volume that has the spacing already, within 0.001 mm,
+    is turned, not interpolated. MONAI's ``Orientation`` and ``Spacing`` do the work.
 
     Args:
-        spacing: (depth, height, width) of a voxel, mm; None keeps that of the file. The default is that of the LRC paper
+        spacing: (depth, height, width) of a voxel, mm; None keeps that of the file. The default is the LRC paper's
             (Yan et al. 2023).
         slice_axis: direction in which slices are numbered, one of S, I, A, P, R, L; or ``"largest_spacing"``, the voxel
-            axis of largest spacing, for oblique stacks whose anatomical axes say little.
-        mode: ``"bilinear"`` for images, ``"nearest"`` for labels, which then keep their values.
+            axis of largest spacing, for oblique stacks whose anatomical axes say little, numbered toward S, A or R.
+        mode: ``"bilinear"`` for images, ``"nearest"`` for labels, which then keep their values; or the order of a
+            spline, 0 to 5.
         padding_mode: how values beyond the border are taken, see ``torch.nn.functional.grid_sample``.
+        dtype: in which interpolation computes.
 
     Shape:
         - volume: :math:`(C, *)` with three spatial dimensions, a ``MetaTensor`` with its affine.
-        - output: :math:`(C, D, H, W)`, float32.
+        - output: :math:`(C, D, H, W)`, contiguous; float32, labels too, whole numbers exact to 2^24.
 
     Raises:
-        ValueError: for a spacing or axis that is none; when called, for other dimensions or a broken affine.
+        ValueError: for a spacing, axis or mode that is none; when called, for other dimensions, a broken affine, or two
+            axes of largest spacing.
     """
 
     def __init__(
         self,
         spacing: Sequence[float | None] = (2.5, 1.0, 1.0),
         slice_axis: str = "S",
-        mode: str = "bilinear",
+        mode: str | int = "bilinear",
         padding_mode: str = "border",
+        dtype: DtypeLike = np.float32,
     ) -> None:
         if len(spacing) != 3 or any(side is not None and not 0 < side < float("inf") for side in spacing):
             raise ValueError(f"spacing must be three positive lengths in mm or None, got {list(spacing)}.")
         if slice_axis != "largest_spacing" and slice_axis not in AXCODES:
             raise ValueError(f"slice_axis must be one of {', '.join(AXCODES)} or largest_spacing, got {slice_axis!r}.")
+        if mode not in ("bilinear", "nearest", *range(6)):
+            raise ValueError(f"mode must be bilinear, nearest or the order of a spline, 0 to 5, got {mode!r}.")
         self.slice_axis = slice_axis
-        letters = "SAR" if slice_axis == "largest_spacing" else [slice_axis]
-        self.turns = {letter: Orientation(AXCODES[letter], labels=None) for letter in letters}
         # MONAI keeps the file's spacing where it is given none that is positive.
         pixdim = [-1.0 if side is None else side for side in spacing]
-        self.resample = Spacing(pixdim, mode=mode, padding_mode=padding_mode, dtype=np.float32)
+        self.resample = Spacing(pixdim, mode=mode, padding_mode=padding_mode, dtype=dtype)
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Return the volume, turned and resampled."""
-        return self.resample(self.turns[self.axis(volume)](volume))
+        return self.resample(Orientation(AXCODES[self.axis(volume)], labels=None)(volume))
 
     def inverse(self, volume: torch.Tensor) -> torch.Tensor:
-        """Bring a volume, or a prediction that carries its transforms, back to the grid of the file."""
-        volume = self.resample.inverse(volume)
-        # MONAI checks that the object which turned the volume turns it back; a worker process leaves no identity.
-        turned_by = volume.applied_operations[-1]["id"]
-        turns = list(self.turns.values())
-        return next((turn for turn in turns if id(turn) == turned_by), turns[0]).inverse(volume)
+        """Bring a volume, or a prediction that carries its transforms, back to the grid of the file.
+
+        The file's affine says how to turn back: MONAI's own inverse goes by axis codes, ambiguous at 45 degrees.
+        """
+        turned = self.resample.inverse(volume)
+        trace = self.pop_transform(turned, check=False)  # of the Orientation, which lived for one call
+        file = np.asarray(trace[TraceKeys.EXTRA_INFO]["original_affine"])
+        turn = np.linalg.solve(turned.affine.numpy(), file)[:3, :3].round()  # a permutation with signs
+        axes = np.abs(turn).argmax(axis=1)
+        back = np.stack([axes, turn[range(3), axes]], axis=1)  # nibabel's: new axis and direction of each axis
+        return orientation(turned, file, back, lazy=False, transform_info=None)
 
     def axis(self, volume: torch.Tensor) -> str:
         """Return the direction in which this volume's slices are numbered, as one letter."""
@@ -78,14 +88,23 @@ class ResampleToSpacing(InvertibleTransform):
                 "split a series of frames into volumes first."
             )
         if not isinstance(volume, MetaTensor):
-            raise ValueError("a volume must be a MetaTensor with its affine, got a plain tensor; load it with LoadImaged.")
-        affine = np.asarray(volume.affine, dtype=float)[:3, :3]
-        sizes = np.linalg.norm(affine, axis=0)
-        if not np.isfinite(affine).all() or (sizes == 0).any():
-            raise ValueError(f"an affine must be finite and span three axes, got {affine.tolist()}{name(volume)}.")
+            raise ValueError("a volume must be a MetaTensor with its affine, got a plain tensor; use LoadImaged.")
+        affine = np.asarray(volume.affine, dtype=float)
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        flat = not np.isfinite(affine).all() or (sizes == 0).any()
+        if flat or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
+            raise ValueError(
+                f"an affine must be finite and span three axes, got {affine.tolist()}{name(volume)}; "
+                "repair the header or leave the case out."
+            )
         if self.slice_axis != "largest_spacing":
             return self.slice_axis
-        letter = nib.aff2axcodes(volume.affine.numpy())[int(sizes.argmax())]
+        if np.isclose(sizes, sizes.max(), rtol=1e-3).sum() > 1:
+            raise ValueError(
+                f"largest_spacing needs one axis of largest spacing, got {sizes.round(4).tolist()} mm{name(volume)}; "
+                "name the slice axis, such as S."
+            )
+        letter = nib.aff2axcodes(affine)[int(sizes.argmax())]
         return {"I": "S", "P": "A", "L": "R"}.get(letter, letter)
 
 
@@ -101,13 +120,14 @@ class ResampleToSpacingd(MapTransform, InvertibleTransform):
         keys: KeysCollection,
         spacing: Sequence[float | None] = (2.5, 1.0, 1.0),
         slice_axis: str = "S",
-        mode: str | Sequence[str] = "bilinear",
+        mode: str | int | Sequence[str | int] = "bilinear",
         padding_mode: str = "border",
+        dtype: DtypeLike = np.float32,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         modes = ensure_tuple_rep(mode, len(self.keys))
-        self.resamplers = [ResampleToSpacing(spacing, slice_axis, m, padding_mode) for m in modes]
+        self.resamplers = [ResampleToSpacing(spacing, slice_axis, m, padding_mode, dtype) for m in modes]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with its volumes turned and resampled."""
@@ -119,7 +139,7 @@ class ResampleToSpacingd(MapTransform, InvertibleTransform):
         return {**data, **{key: resample.inverse(data[key]) for key, resample in pairs}}
 
 
-def name(volume: torch.Tensor) -> str:
+def name(volume: object) -> str:
     """Say which file a volume came from, if it knows."""
     file = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
     return f" in {file}" if file else ""

@@ -8,23 +8,33 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import get_track_meta
 from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
 from monai.transforms.utils_pytorch_numpy_unification import clip, percentile
+from monai.utils import convert_to_tensor
+
+from medssl.transforms.spacing import name
 
 
 class Window(Transform):
     """Bring the intensities of a volume to the scale that a manifest's ``window`` names.
 
-    Either ``hu``, a fixed range for CT, clipped and mapped to [0, 1]; or statistics of the volume itself: clipped to
-    ``percentiles`` first, then brought to mean 0 and standard deviation 1 by ``zscore``, or one of the two.
+    Either ``hu``, a fixed range for CT, clipped and mapped to [0, 1]; or statistics of the whole volume, all channels
+    together: clipped to ``percentiles`` first, then brought to mean 0 and standard deviation 1 by ``zscore``, or one of
+    the two.
 
     Args:
         hu: lowest and highest value, Hounsfield units.
         percentiles: lowest and highest percentile of the volume, 0 to 100.
         zscore: subtract the mean, divide by the standard deviation.
 
+    Shape:
+        - volume: any, of any real type.
+        - output: the same, float32.
+
     Raises:
-        ValueError: if nothing, or both kinds, are asked for, or a range is empty; when called, for a constant volume.
+        ValueError: if nothing, or both kinds, are asked for, or a range is empty; when called, for NaN or infinite
+            voxels, and where the statistics leave a constant volume. The message names the file.
     """
 
     def __init__(
@@ -34,31 +44,40 @@ class Window(Transform):
             raise ValueError(
                 f"window takes hu, or percentiles and zscore, got hu {hu}, percentiles {percentiles}, zscore {zscore}."
             )
-        for name, pair in (("hu", hu), ("percentiles", percentiles)):
-            if pair is not None and not (len(pair) == 2 and pair[0] < pair[1]):
-                raise ValueError(f"{name} must be a lowest and a highest value, got {list(pair)}.")
+        for kind, pair in (("hu", hu), ("percentiles", percentiles)):
+            if pair is not None and not (len(pair) == 2 and -float("inf") < pair[0] < pair[1] < float("inf")):
+                raise ValueError(f"{kind} must be a lowest and a highest value, got {list(pair)}.")
         if percentiles is not None and not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles must lie between 0 and 100, got {list(percentiles)}.")
         self.hu = None if hu is None else ScaleIntensityRange(*hu, 0.0, 1.0, clip=True)
         self.percentiles = None if percentiles is None else list(percentiles)
         self.zscore = NormalizeIntensity() if zscore else None
 
-    def __call__(self, volume: NdarrayOrTensor) -> NdarrayOrTensor:
-        """Return the volume, any shape, as float32 on its new scale."""
+    def __call__(self, volume: NdarrayOrTensor) -> torch.Tensor:
+        """Return the volume on its new scale."""
+        volume = convert_to_tensor(volume, dtype=torch.float32, track_meta=get_track_meta())
+        lowest, highest = torch.aminmax(convert_to_tensor(volume, track_meta=False))
+        if not torch.isfinite(highest - lowest):  # NaN reaches both
+            raise ValueError(
+                f"a volume's intensities must be finite, got {float(lowest):g} to {float(highest):g}{name(volume)}; "
+                "repair the file or leave the case out."
+            )
         if self.hu is not None:
             return self.hu(volume)
-        lowest, highest = percentile(volume, self.percentiles or [0, 100])
-        if lowest == highest:
-            raise ValueError(
-                f"a volume's intensities cannot be scaled where they are all {float(lowest):g}; leave the case out."
-            )
-        if self.percentiles:
+        if self.percentiles is not None:  # both at once: MONAI's ClipIntensityPercentiles sorts twice
+            lowest, highest = percentile(convert_to_tensor(volume, track_meta=False), self.percentiles)
             volume = clip(volume, lowest, highest)
-        return self.zscore(volume) if self.zscore else volume
+        if lowest == highest:
+            clipped = "" if self.percentiles is None else f" between percentiles {self.percentiles}"
+            raise ValueError(
+                f"a volume cannot be scaled where all intensities{clipped} are {float(lowest):g}{name(volume)}; "
+                f"leave the case out{', or widen the percentiles' if clipped else ''}."
+            )
+        return self.zscore(volume) if self.zscore is not None else volume
 
 
 class Windowd(MapTransform):
-    """Dictionary-based :py:class:`Window`: ``Windowd("image", **manifest.window)``. A refusal names the file."""
+    """Dictionary-based :py:class:`Window`: ``Windowd("image", **manifest.window)``."""
 
     def __init__(
         self,

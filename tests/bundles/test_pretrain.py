@@ -10,13 +10,14 @@ from medssl.networks import UNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-METHODS = [name for name in METHODS if name not in ("train", "small")]
+OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - {"train", "small"})
+# What only changes SAL stands behind it.
+METHODS = [[name] if name in ("pcl", "sal") else ["sal", name] for name in OVERLAYS]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
 def test_every_overlay_trains_and_exports_an_encoder_that_fits(method, run_bundle, tmp_path):
-    output = run_bundle("pretrain", ["train", method, "small"], tmp_path / "models", num_slices=4)
+    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", num_slices=4)
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
     assert {"loss", "lr", "spread"} <= set(scalars.columns)
@@ -52,10 +53,10 @@ def test_the_clean_protocol_leaves_the_test_fold_out(run_bundle, tmp_path):
     assert len(json.loads((output / "model.json").read_text())["subjects"]) < 6
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
 def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp_path):
     workflow = ConfigWorkflow(
-        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", method, "small")],
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", *method, "small")],
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=str(CONFIGS / "logging.conf"),
         workflow_type="train",

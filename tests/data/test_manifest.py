@@ -1,0 +1,160 @@
+import copy
+import json
+
+import pytest
+from monai.data import load_decathlon_datalist
+
+from medssl.__main__ import main
+from medssl.data import ManifestError, load_manifest
+
+GOOD = {
+    "schema": "medssl.manifest/1",
+    "name": "two hearts",
+    "modality": {"0": "MR"},
+    "labels": {"0": "background", "1": "left ventricle"},
+    "slice_axis": "S",
+    "spacing": [None, 1.25, 1.25],
+    "window": {"percentiles": [1, 99], "zscore": True},
+    "training": [
+        {"case_id": "a", "subject_id": "s1", "image": "images/a.nii.gz", "label": "labels/a.nii.gz", "fold": 0},
+        {"case_id": "b", "subject_id": "s2", "image": "images/b.nii.gz", "label": "labels/b.nii.gz", "fold": 1},
+    ],
+    "unlabeled": [{"case_id": "c", "subject_id": "s3", "image": "images/c.nii.gz"}],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a manifest that differs from the good one, and its files."""
+    for name in ("images/a", "images/b", "images/c", "labels/a", "labels/b"):
+        file = tmp_path / f"{name}.nii.gz"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+
+    def write(change=lambda raw: None, text=None):
+        raw = copy.deepcopy(GOOD)
+        change(raw)
+        path = tmp_path / "dataset.json"
+        path.write_text(text or json.dumps(raw))
+        return path
+
+    return write
+
+
+def test_records_hold_absolute_paths_and_the_rest_as_written(write, tmp_path):
+    manifest = load_manifest(write())
+    assert manifest.training[0]["image"] == str(tmp_path / "images/a.nii.gz")
+    assert manifest.training[0]["fold"] == 0
+    assert manifest.labels == {0: "background", 1: "left ventricle"}
+    assert manifest.num_classes == 2
+    assert manifest.spacing == (None, 1.25, 1.25)
+    assert "label" not in manifest.unlabeled[0]
+    assert len(manifest.sha256) == 64
+
+
+def test_monai_reads_it_too(write):
+    items = load_decathlon_datalist(str(write()), data_list_key="training")
+    assert items[1]["image"].endswith("images/b.nii.gz")
+    assert items[1]["subject_id"] == "s2"
+
+
+def test_the_data_may_lie_elsewhere(write, tmp_path):
+    path = write().rename(tmp_path.parent / "elsewhere.json")
+    assert load_manifest(path, root=tmp_path).training[0]["label"] == str(tmp_path / "labels/a.nii.gz")
+
+
+def change(*keys, value=None):
+    """Set, or without a value delete, what the keys lead to."""
+
+    def apply(raw):
+        place = raw
+        for key in keys[:-1]:
+            place = place[key]
+        if value is None:
+            del place[keys[-1]]
+        else:
+            place[keys[-1]] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (change("slice_axis"), "'slice_axis' is a required property"),
+        (change("spacing"), "'spacing' is a required property"),
+        (change("window"), "'window' is a required property"),
+        (change("schema", value="other/2"), "/schema: 'medssl.manifest/1' was expected"),
+        (change("slice_axis", value="Z"), "/slice_axis: 'Z' is not one of"),
+        (change("spacing", value=[0, 1, 1]), "/spacing/0: 0 is not valid"),
+        (change("window", value={"hu": [0, 1], "zscore": True}), "/window: "),
+        (change("labels", "0"), "/labels: '0' is a required property"),
+        (change("labels", "3", value="aorta"), r"/labels: ids must run from 0 without a gap, got \[0, 1, 3\]"),
+        (change("training", value=[]), r"/training: \[\] should be non-empty"),
+        (change("training", 0, "image", value=5), "/training/0/image: 5 is not of type 'string'"),
+        (change("training", 0, "label"), "/training/0: 'label' is a required property"),
+        (change("training", 0, "image_path", value="x"), "key 'image_path' must not start with image_ or label_"),
+        (change("training", 1, "case_id", value="a"), "/training/0, /training/1: case_id 'a' must stand once"),
+        (change("unlabeled", 0, "image", value="images/a.nii.gz"), "image 'images/a.nii.gz' must stand once"),
+        (change("training", 0, "image", value="../x.nii"), "'../x.nii' must be a relative path inside the data folder"),
+        (change("training", 0, "image", value="/etc/passwd"), "'/etc/passwd' must be a relative path"),
+        (change("training", 0, "image", value="images/z.nii.gz"), "no file 'images/z.nii.gz' below"),
+        (change("training", 0, "known_classes", value=[4]), r"known_classes \[4\] are no labels"),
+        (change("training", 1, "subject_id", value="s1"), r"subject 's1' is in folds \['0', '1'\]"),
+        (change("training", 1, "fold"), "some records name a fold and some do not"),
+        (
+            change("test", value=[{"case_id": "d", "subject_id": "s3", "image": "images/d.nii.gz"}]),
+            r"subjects \['s3'\] are also trained on; move them, or declare transductive true",
+        ),
+    ],
+)
+def test_refuses(write, broken, message):
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(write(broken))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"name": "a", "name": "b"}', "key 'name' stands twice in one object"),
+        ('{"spacing": [NaN, 1, 1]}', "NaN is no JSON number"),
+        ('{"name": ', "it is no JSON"),
+        ("[]", "must be a JSON object, got a list"),
+    ],
+)
+def test_refuses_what_pythons_parser_lets_pass(write, text, message):
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(write(text=text))
+
+
+def test_a_link_out_of_the_folder_is_an_escape(write, tmp_path):
+    outside = tmp_path.parent / "outside.nii.gz"
+    outside.touch()
+    (tmp_path / "images" / "link.nii.gz").symlink_to(outside)
+    with pytest.raises(ManifestError, match="inside the data folder"):
+        load_manifest(write(change("training", 0, "image", value="images/link.nii.gz")))
+
+
+def test_every_problem_is_listed_at_once(write):
+    def break_three(raw):
+        raw["training"][0]["image"] = "images/z.nii.gz"
+        raw["training"][1]["case_id"] = "a"
+        raw["training"][1]["label"] = "/absolute.nii.gz"
+
+    with pytest.raises(ManifestError) as refused:
+        load_manifest(write(break_three))
+    assert len(refused.value.problems) == 3
+    assert all(problem in str(refused.value) for problem in refused.value.problems)
+
+
+def test_the_command_shows_the_problems_and_fails(write, caplog):
+    caplog.set_level("INFO")
+    assert main(["manifest", str(write())]) == 0
+    assert "two hearts" in caplog.text
+    assert main(["manifest", str(write(change("spacing")))]) == 1
+    assert "'spacing' is a required property" in caplog.text
+
+
+def test_an_unknown_name_says_which_there_are():
+    with pytest.raises(FileNotFoundError, match=r"no manifest 'hearts'; medssl ships .*phantoms"):
+        load_manifest("hearts")
