@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jsonschema import Draft202012Validator
 
+from medssl.data.manifest_checks import SECTIONS, Record, check, parse
 from medssl.resources import resource
-
-Record = dict[str, Any]
-SECTIONS = ("training", "validation", "test", "unlabeled")
 
 
 class ManifestError(ValueError):
@@ -38,10 +32,14 @@ class Manifest:
         slice_axis: direction in which slices are numbered, see :py:class:`medssl.transforms.ResampleToSpacing`.
         spacing: (depth, height, width) to resample to, mm; None keeps the file's.
         window: arguments of :py:class:`medssl.transforms.Window`.
-        training, validation, test, unlabeled: records with ``case_id``, ``subject_id``, ``image`` and, where there is one,
-            ``label``.
+        training, validation, test, unlabeled: records with ``case_id``, ``subject_id``, ``image`` and, where there is
+            one, ``label``.
         duplicates: groups of subjects that are one scan under several names.
         sha256: of the manifest file.
+        labelled_order: for a fold, the order in which a reference took its labelled subjects.
+        label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
+        root: folder that the records' paths started from.
+        path: of the manifest file.
     """
 
     name: str
@@ -55,6 +53,10 @@ class Manifest:
     unlabeled: list[Record] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
     sha256: str = ""
+    labelled_order: dict[int, list[str]] = field(default_factory=dict)
+    label_policy: dict[str, str] = field(default_factory=dict)
+    root: Path = Path()
+    path: Path = Path()
 
     @property
     def num_classes(self) -> int:
@@ -81,22 +83,18 @@ def load_manifest(path: str | Path, root: str | Path | None = None, check_files:
     Args:
         path: a JSON file, or the name of a manifest that comes with medssl, such as ``"acdc"``.
         root: folder that the records' paths start from; default: the manifest's own.
-        check_files: also look whether the files are there.
+        check_files: also look whether the files are there, and whether one scan stands under two names.
 
     Raises:
         ManifestError: listing every problem.
         FileNotFoundError: if there is no such manifest.
     """
     file = find(path)
-    text = file.read_bytes()
-    problems: list[str] = []
-    raw = parse(text, problems)
-    if not problems:
-        problems += broken_structure(raw)
-    if problems:
-        raise ManifestError(file, problems)
     base = Path(root) if root is not None else file.parent
-    problems += [*wrong_names(raw), *wrong_paths(raw, base, check_files), *wrong_subjects(raw)]
+    text = file.read_bytes()
+    raw, problems = parse(text)
+    if isinstance(raw, dict):
+        problems += check(raw, base, check_files)
     if problems:
         raise ManifestError(file, problems)
     absolute = {section: [located(record, base) for record in raw.get(section, [])] for section in SECTIONS}
@@ -108,6 +106,10 @@ def load_manifest(path: str | Path, root: str | Path | None = None, check_files:
         window=raw["window"],
         duplicates=raw.get("duplicates", []),
         sha256=hashlib.sha256(text).hexdigest(),
+        labelled_order={int(fold): order for fold, order in raw.get("labelled_order", {}).items()},
+        label_policy=raw.get("label_policy", {}),
+        root=base,
+        path=file,
         **absolute,
     )
 
@@ -124,106 +126,6 @@ def find(path: str | Path) -> Path:
             shipped = sorted(p.stem for p in resource("data_manifests").glob("*.json") if p.stem != "schema")
             raise FileNotFoundError(f"no manifest {str(path)!r}; medssl ships {', '.join(shipped)}.") from None
     raise FileNotFoundError(f"no manifest at {file}.")
-
-
-def parse(text: bytes, problems: list[str]) -> dict[str, Any]:
-    """Parse JSON, noting what Python's parser lets pass: repeated keys and NaN."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        problems.extend(f"key {key!r} stands twice in one object; keep one of them" for key in twice)
-        return dict(pairs)
-
-    def constant(literal: str) -> None:
-        problems.append(f"{literal} is no JSON number; write null or a number")
-
-    try:
-        raw = json.loads(text, object_pairs_hook=unique, parse_constant=constant)
-    except ValueError as error:
-        problems.append(f"it is no JSON: {error}")
-        return {}
-    if not isinstance(raw, dict):
-        problems.append(f"it must be a JSON object, got a {type(raw).__name__}")
-        return {}
-    return raw
-
-
-def broken_structure(raw: dict[str, Any]) -> list[str]:
-    """Compare with the schema: what is missing, of the wrong kind, or not allowed."""
-    schema = json.loads(resource("data_manifests/schema.json").read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(raw), key=lambda error: list(map(str, error.absolute_path)))
-    return [f"/{'/'.join(map(str, error.absolute_path))}: {explain(error)}" for error in errors]
-
-
-def explain(error: Any) -> str:
-    """Say what the schema wanted; a forbidden key is shown with its reason."""
-    if "propertyNames" in error.absolute_schema_path:
-        return f"key {error.instance!r} must not start with image_ or label_: MONAI's Spacingd takes it for metadata; rename it"
-    return str(error.message)
-
-
-def records(raw: dict[str, Any]) -> Iterator[tuple[str, Record]]:
-    """Yield every record with its JSON pointer."""
-    for section in SECTIONS:
-        for number, record in enumerate(raw.get(section, [])):
-            yield f"/{section}/{number}", record
-
-
-def wrong_names(raw: dict[str, Any]) -> list[str]:
-    """Case ids and files that are named more than once, labels that leave gaps, classes that do not exist."""
-    problems = []
-    for key in ("case_id", "image", "label"):
-        places: dict[str, list[str]] = {}
-        for pointer, record in records(raw):
-            if key in record:
-                places.setdefault(record[key], []).append(pointer)
-        problems += [
-            f"{', '.join(pointers)}: {key} {value!r} must stand once; it stands {len(pointers)} times"
-            for value, pointers in places.items()
-            if len(pointers) > 1
-        ]
-    labels = sorted(map(int, raw["labels"]))
-    if labels != list(range(len(labels))):
-        problems.append(f"/labels: ids must run from 0 without a gap, got {labels}")
-    for pointer, record in records(raw):
-        unknown = sorted(set(record.get("known_classes", [])) - set(labels))
-        if unknown:
-            problems.append(f"{pointer}: known_classes {unknown} are no labels; there are {labels}")
-    return problems
-
-
-def wrong_paths(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
-    """Paths that leave the root or lead nowhere."""
-    problems = []
-    base = root.resolve()
-    for pointer, record in records(raw):
-        for key in ("image", "label"):
-            if key not in record:
-                continue
-            path = Path(record[key])
-            if path.is_absolute() or not (base / path).resolve().is_relative_to(base):
-                problems.append(f"{pointer}/{key}: {record[key]!r} must be a relative path inside the data folder")
-            elif check_files and not (base / path).is_file():
-                problems.append(f"{pointer}/{key}: no file {record[key]!r} below {root}; correct the path or the root")
-    return problems
-
-
-def wrong_subjects(raw: dict[str, Any]) -> list[str]:
-    """Subjects on both sides of a split, and folds that are incomplete."""
-    problems = []
-    subjects = {name: {record["subject_id"] for record in raw.get(name, [])} for name in SECTIONS}
-    for section in ("validation", "test"):
-        shared = sorted((subjects["training"] | subjects["unlabeled"]) & subjects[section])
-        if shared and not raw.get("transductive", False):
-            problems.append(f"/{section}: subjects {shared} are also trained on; move them, or declare transductive true")
-    folds: dict[str, set[Any]] = {}
-    for record in raw["training"]:
-        folds.setdefault(record["subject_id"], set()).add(record.get("fold"))
-    problems += [f"/training: subject {s!r} is in folds {sorted(map(str, f))}; keep it in one" for s, f in folds.items() if len(f) > 1]
-    given = {fold for numbers in folds.values() for fold in numbers}
-    if None in given and len(given) > 1:
-        problems.append("/training: some records name a fold and some do not; give all of them one, or none")
-    return problems
 
 
 def located(record: Record, root: Path) -> Record:

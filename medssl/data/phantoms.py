@@ -8,7 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 
 from medssl.data.splits import folds
 
@@ -19,8 +19,8 @@ SIDE = 96  # pixels in-plane
 def write_phantoms(root: str | Path, num_subjects: int = 20, seed: int = 0) -> Path:
     """Write phantoms of ``num_subjects`` hearts at end-diastole and end-systole, and their manifest.
 
-    A stack has 8 to 12 slices of 96 x 96 pixels, about 8 x 1.6 x 1.6 mm. The left ventricle tapers to the apex, myocardium
-    surrounds it, the right ventricle is a crescent beside them; lungs, liver, vessels, uneven illumination and Rician
+    A stack has 8 to 12 slices of 96 x 96 pixels, about 8 x 1.6 x 1.6 mm. The left ventricle tapers to the apex,
+    myocardium surrounds it, the right ventricle lies beside them; lungs, liver, vessels, uneven illumination and Rician
     noise keep it from being solved by thresholds. Subjects differ in size, place, turn, contrast and illumination; each
     is a function of the seed and its number alone.
 
@@ -40,7 +40,7 @@ def write_phantoms(root: str | Path, num_subjects: int = 20, seed: int = 0) -> P
         for phase in ("ed", "es"):
             image, label, affine = draw_heart(seed, number, phase)
             case = f"{name}_{phase}"
-            record = {"case_id": case, "subject_id": name, "fold": fold_of[name]}
+            record: dict[str, Any] = {"case_id": case, "subject_id": name, "fold": fold_of[name]}
             for key, folder, volume in (("image", "imagesTr", image), ("label", "labelsTr", label)):
                 record[key] = f"{folder}/{case}.nii.gz"
                 save(nib.Nifti1Image(volume, affine), root / record[key])
@@ -53,7 +53,7 @@ def write_phantoms(root: str | Path, num_subjects: int = 20, seed: int = 0) -> P
 
 
 def draw_heart(seed: int, subject: int, phase: str) -> tuple[Array, Array, Array]:
-    """Draw one volume: image (x, y, z) int16, label uint8 (1 right ventricle, 2 myocardium, 3 left ventricle), affine."""
+    """Draw one volume: image (x, y, z) int16, label uint8 (1 RV, 2 myocardium, 3 LV), affine."""
     rng = np.random.default_rng((seed, subject))
     depth, spacing = int(rng.integers(8, 13)), np.array([rng.uniform(1.5, 1.7)] * 2 + [rng.uniform(7, 9)])
     x, y, z = np.meshgrid(np.arange(SIDE), np.arange(SIDE), np.linspace(0, 1, depth), indexing="ij")  # z: base to apex
@@ -70,18 +70,21 @@ def draw_heart(seed: int, subject: int, phase: str) -> tuple[Array, Array, Array
     cavity, wall = radius * taper * beat * wave, rng.uniform(4.5, 6.5) / np.sqrt(beat)
     distance = np.hypot(u, v)
     left, muscle = distance < cavity, distance < cavity + wall
-    shift, width = radius * 1.15, radius * rng.uniform(1.35, 1.6) * np.sqrt(np.clip(1 - z / 0.9, 0, None)) * np.sqrt(beat)
+    shift = radius * 1.15
+    width = radius * rng.uniform(1.35, 1.6) * np.sqrt(np.clip(1 - z / 0.9, 0, None)) * np.sqrt(beat)
     right = (np.hypot(u + shift + wall, v / rng.uniform(1.1, 1.3)) < width) & ~muscle
     label = np.select([left, muscle, right], [3, 2, 1]).astype(np.uint8)
 
-    blood, flesh, fat, lung = rng.uniform(0.75, 1), rng.uniform(0.3, 0.42), rng.uniform(0.55, 0.95), rng.uniform(0.05, 0.12)
-    image = np.full(label.shape, rng.uniform(0.2, 0.35))
+    # How bright each tissue is, before field and noise.
+    blood, flesh = rng.uniform(0.75, 1), rng.uniform(0.3, 0.42)
+    fat, lung = rng.uniform(0.55, 0.95), rng.uniform(0.05, 0.12)
+    image: Array = np.full(label.shape, rng.uniform(0.2, 0.35))
     middle = SIDE / 2
     image[np.hypot((x - middle) / 1.15, y - middle) > rng.uniform(38, 44)] = fat
     image[np.hypot((x - middle) / 1.15, y - middle) > 47] = 0.02
     for side in (-1, 1):
-        place = middle + side * rng.uniform(22, 28)
-        image[np.hypot((x - place) / rng.uniform(8, 12), (y - middle + 8) / rng.uniform(16, 22)) < 1] = lung
+        centre_x = middle + side * rng.uniform(22, 28)
+        image[np.hypot((x - centre_x) / rng.uniform(8, 12), (y - middle + 8) / rng.uniform(16, 22)) < 1] = lung
     image[(y > SIDE - rng.uniform(26, 32) - 6 * z) & (np.hypot(x - middle, y - middle) < 44)] = rng.uniform(0.4, 0.55)
     for _ in range(5):  # vessels, bright discs that are no ventricle
         place, size = rng.uniform(20, SIDE - 20, 2), rng.uniform(2.5, 5.5)

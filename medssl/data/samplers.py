@@ -11,12 +11,13 @@ Draw = tuple[int, int]  # (index in the data set, seed of this draw's random tra
 class VolumeSampler(Sampler[Draw]):
     """Draw volumes for one epoch after another; every draw is a function of (seed, epoch, position) alone.
 
-    Without weights the volumes come in shuffled rounds, each once a round. With weights they are drawn with replacement:
-    weighted by its number of slices, a volume followed by a uniform slice is a uniform draw from the pool of all slices.
+    Without weights the volumes come in shuffled rounds, each once a round. With weights they are drawn with
+    replacement: weighted by its number of slices, a volume followed by a uniform slice is a uniform draw from the pool
+    of all slices.
 
     Args:
         num_volumes: volumes in the data set.
-        num_draws: draws an epoch, whatever the number of volumes, so that runs on 2 and on 10 subjects take equal steps.
+        num_draws: draws an epoch, whatever the number of volumes: runs on 2 and on 10 subjects take equal steps.
         seed: of the whole run.
         weights: one non-negative number a volume, or None.
 

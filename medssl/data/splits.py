@@ -66,39 +66,56 @@ def split(
         manifest: whose records' own folds are taken where it has them.
         fold: held out for testing; None takes the manifest's test section, or else its validation section.
         num_labelled: number of labelled subjects; None for all training subjects.
-        draw: which draw of labelled subjects, see :py:func:`label_draw`.
-        transductive: also pre-train on the images of the test subjects, as the SAL paper does.
+        draw: which draw of labelled subjects, see :py:func:`label_draw`; draw 0 is the manifest's ``labelled_order``
+            where it has one.
+        transductive: also pre-train on the images of the test subjects, as the SAL paper does: on the same images
+            whatever the fold.
         num_folds: where the manifest names no folds.
 
     Raises:
         ValueError: for a fold or a number of subjects that does not exist.
     """
-    subjects = sorted({record["subject_id"] for record in manifest.training})
-    held = held_out_subjects(manifest, subjects, fold, num_folds)
+    held = held_out_subjects(manifest, fold, num_folds)
+    everyone = sorted({record["subject_id"] for record in manifest.training} - held)
     # A scan under another name is the same subject: it must not be learnt from either.
-    twins = {name for group in manifest.duplicates if held & set(group) for name in group}
-    training = [subject for subject in subjects if subject not in held | twins]
+    barred = held.union(*(group for group in manifest.duplicates if held & set(group)))
+    given = manifest.labelled_order.get(fold) if draw == 0 and fold is not None else None
+    training = [subject for subject in given or label_draw(everyone, draw) if subject not in barred]
     if num_labelled is not None and not 1 <= num_labelled <= len(training):
-        raise ValueError(f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled}.")
-    drawn = set(label_draw(training, draw)[:num_labelled])
+        raise ValueError(
+            f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled}; "
+            "None takes all of them."
+        )
+    drawn = set(training[:num_labelled])
 
     def of(names: set[str]) -> list[Record]:
         return [record for record in manifest.training if record["subject_id"] in names]
 
-    test = of(held) if fold is not None else [r for r in manifest.test or manifest.validation if "label" in r]
-    images = of(set(training)) + manifest.unlabeled + (test if transductive else [])
+    test = of(held) if fold is not None else own_test(manifest)
+    images = manifest.training + manifest.unlabeled
+    if not transductive:
+        images = [record for record in images if record["subject_id"] not in barred]
+    elif fold is None:
+        images = images + test
     unlabelled = [{key: value for key, value in record.items() if key != "label"} for record in images]
     return Split(of(drawn), of(set(training) - drawn), test, unlabelled)
 
 
-def held_out_subjects(manifest: Manifest, subjects: list[str], fold: int | None, num_folds: int) -> set[str]:
-    """Return the subjects of a fold."""
+def held_out_subjects(manifest: Manifest, fold: int | None, num_folds: int) -> set[str]:
+    """Return the subjects of a fold, or those that the manifest itself sets aside."""
     if fold is None:
-        return set()
+        if not own_test(manifest):
+            raise ValueError(f"{manifest.name} has no labelled record in test or validation; give a fold to test on.")
+        return {record["subject_id"] for record in manifest.test + manifest.validation}
     named = {record["fold"] for record in manifest.training if "fold" in record}
     available = sorted(named) if named else list(range(num_folds))
     if fold not in available:
         raise ValueError(f"fold must be one of {available}, got {fold}; null tests on the manifest's test section.")
     if named:
         return {record["subject_id"] for record in manifest.training if record["fold"] == fold}
-    return set(folds(subjects, num_folds)[fold])
+    return set(folds(sorted({record["subject_id"] for record in manifest.training}), num_folds)[fold])
+
+
+def own_test(manifest: Manifest) -> list[Record]:
+    """Return what the manifest itself holds for testing: its labelled test records, or else those of validation."""
+    return [record for record in manifest.test if "label" in record] or manifest.validation

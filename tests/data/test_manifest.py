@@ -1,4 +1,5 @@
 import copy
+import gzip
 import json
 
 import pytest
@@ -6,6 +7,7 @@ from monai.data import load_decathlon_datalist
 
 from medssl.__main__ import main
 from medssl.data import ManifestError, load_manifest
+from medssl.resources import resource
 
 GOOD = {
     "schema": "medssl.manifest/1",
@@ -50,6 +52,7 @@ def test_records_hold_absolute_paths_and_the_rest_as_written(write, tmp_path):
     assert manifest.spacing == (None, 1.25, 1.25)
     assert "label" not in manifest.unlabeled[0]
     assert len(manifest.sha256) == 64
+    assert (manifest.root, manifest.path) == (tmp_path, tmp_path / "dataset.json")
 
 
 def test_monai_reads_it_too(write):
@@ -100,6 +103,26 @@ def change(*keys, value=None):
         (change("training", 0, "image", value="/etc/passwd"), "'/etc/passwd' must be a relative path"),
         (change("training", 0, "image", value="images/z.nii.gz"), "no file 'images/z.nii.gz' below"),
         (change("training", 0, "known_classes", value=[4]), r"known_classes \[4\] are no labels"),
+        (change("unlabeled", 0, "case_id", value="a"), "/training/0, /unlabeled/0: case_id 'a' must stand once"),
+        (change("unlabeled", 0, "image", value="./images/a.nii.gz"), "must stand once; it stands 2 times"),
+        (change("training", 0, "label", value="images/a.nii.gz"), "/training/0/image, /training/0/label: image"),
+        (change("training", 0, "label_x", value=1), "key 'label_x' must not start with image_ or label_"),
+        (change("duplicate", value=[]), "/: unknown key 'duplicate'; wanted: the keys of"),
+        (change("duplicates", value=[["s1", "s9"]]), r"/duplicates/0: \['s9'\] are no subjects"),
+        (
+            change("labelled_order", value={"0": ["s1"]}),
+            "/labelled_order/0: must name every subject of the other folds",
+        ),
+        (change("labelled_order", value={"7": ["s1"]}), r"there must be records of fold 7, got \[0, 1\]"),
+        (change("label_policy", value={"1": "drop"}), "/label_policy/1: 1 is a label"),
+        (change("label_policy", value={"2": "keep"}), "/label_policy/2: .* wanted: drop or ignore"),
+        (change("window", value={"hu": [240, -160]}), r"/window/hu: must be a lowest and a highest value"),
+        (change("window", value={"zscore": False}), "/window: .* wanted: .*percentiles"),
+        (change("window", value={"percentiles": [1, 101]}), "/window: "),
+        (
+            change("validation", value=[{"case_id": "d", "subject_id": "s1", "image": "d", "label": "d_gt"}]),
+            r"/validation: subjects \['s1'\] are also trained on",
+        ),
         (change("training", 1, "subject_id", value="s1"), r"subject 's1' is in folds \['0', '1'\]"),
         (change("training", 1, "fold"), "some records name a fold and some do not"),
         (
@@ -117,7 +140,10 @@ def test_refuses(write, broken, message):
     ("text", "message"),
     [
         ('{"name": "a", "name": "b"}', "key 'name' stands twice in one object"),
-        ('{"spacing": [NaN, 1, 1]}', "NaN is no JSON number"),
+        ('{"training": [{"image": "x", "image": "y"}]}', "/training/0: key 'image' stands twice in one object"),
+        ('{"spacing": [NaN, 1, 1]}', "/spacing/0: NaN is no JSON number"),
+        ('{"spacing": [1, 1e999, 1]}', "/spacing/1: Infinity is no JSON number"),
+        ("[" * 100_000, "it is no JSON"),
         ('{"name": ', "it is no JSON"),
         ("[]", "must be a JSON object, got a list"),
     ],
@@ -147,6 +173,51 @@ def test_every_problem_is_listed_at_once(write):
     assert all(problem in str(refused.value) for problem in refused.value.problems)
 
 
+def test_what_the_schema_finds_hides_nothing_else(write):
+    def break_all(raw):
+        del raw["spacing"]
+        raw["training"][0]["image"] = 5
+        raw["training"][1]["label"] = "../b.nii.gz"
+        raw["test"] = [{"case_id": "d", "subject_id": "s2", "image": "images/c.nii.gz"}]
+
+    with pytest.raises(ManifestError) as refused:
+        load_manifest(write(break_all))
+    for part in ("'spacing'", "5 is not of type", "'../b.nii.gz' must be a relative", "['s2'] are also", "stand once"):
+        assert part in str(refused.value)
+
+
+def test_a_wrong_data_folder_is_one_problem(write, tmp_path):
+    with pytest.raises(ManifestError, match="none of the 5 files lies below") as refused:
+        load_manifest(write(), root=tmp_path / "nowhere")
+    assert len(refused.value.problems) == 1
+
+
+def test_test_subjects_may_be_trained_on_where_that_is_declared(write):
+    def declare(raw):
+        raw["test"] = [raw["unlabeled"].pop() | {"subject_id": "s1"}]
+        raw["transductive"] = True
+
+    assert load_manifest(write(declare)).test[0]["subject_id"] == "s1"
+
+
+def test_one_scan_under_two_names_is_noticed_unless_declared(write, tmp_path):
+    path = write()
+    for name in "ab":  # packed differently, the same within
+        (tmp_path / f"images/{name}.nii.gz").write_bytes(gzip.compress(b"voxels" * 9, 9 if name == "a" else 1, mtime=0))
+    with pytest.raises(ManifestError, match="/training/0/image, /training/1/image: one scan under 2 names"):
+        load_manifest(path)
+    assert load_manifest(path, check_files=False)
+    assert load_manifest(write(change("duplicates", value=[["s1", "s2"]]))).duplicates == [["s1", "s2"]]
+
+
+def test_the_readme_names_every_key_of_the_schema():
+    readme = resource("data_manifests/README.md").read_text()
+    schema = json.loads(resource("data_manifests/schema.json").read_text())
+    decathlon = {key for key, part in schema["properties"].items() if "Decathlon" in part["description"]}
+    keys = (schema["properties"].keys() | schema["$defs"]["record"]["properties"].keys()) - decathlon
+    assert [key for key in keys if f"`{key}`" not in readme] == []
+
+
 def test_the_command_shows_the_problems_and_fails(write, caplog):
     caplog.set_level("INFO")
     assert main(["manifest", str(write())]) == 0
@@ -158,3 +229,14 @@ def test_the_command_shows_the_problems_and_fails(write, caplog):
 def test_an_unknown_name_says_which_there_are():
     with pytest.raises(FileNotFoundError, match=r"no manifest 'hearts'; medssl ships .*phantoms"):
         load_manifest("hearts")
+
+
+def test_a_broken_record_is_not_blamed_on_the_lists_of_subjects(write):
+    def break_one(raw):
+        raw["labelled_order"] = {"0": ["s2"]}
+        raw["duplicates"] = [["s1", "s2"]]
+        del raw["training"][1]["image"]
+
+    with pytest.raises(ManifestError, match="'image' is a required property") as refused:
+        load_manifest(write(break_one))
+    assert len(refused.value.problems) == 1

@@ -34,7 +34,9 @@ def test_weights_make_the_draw_one_from_the_pool_of_slices():
     assert draws[1] / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-@pytest.mark.parametrize("make", [lambda: VolumeSampler(5, 20, seed=7), lambda: SubjectPairSampler("abcde", 20, seed=7)])
+@pytest.mark.parametrize(
+    "make", [lambda: VolumeSampler(5, 20, seed=7), lambda: SubjectPairSampler("abcde", 20, seed=7)]
+)
 def test_the_epoch_and_the_seed_decide_every_draw(make):
     one, two = make(), make()
     assert list(one) == list(two)

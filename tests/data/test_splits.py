@@ -17,7 +17,8 @@ def manifest(subjects, **kwargs):
         for phase in ("ed", "es")
     ]
     unlabeled = [{"case_id": "u", "subject_id": "u", "image": "u"}]
-    return Manifest("test", {0: "b", 1: "o"}, "S", (None, 1, 1), {"zscore": True}, records, unlabeled=unlabeled, **kwargs)
+    kwargs.setdefault("unlabeled", unlabeled)
+    return Manifest("test", {0: "b", 1: "o"}, "S", (None, 1, 1), {"zscore": True}, records, **kwargs)
 
 
 def subjects(records):
@@ -69,6 +70,42 @@ def test_a_scan_under_two_names_is_never_learnt_from_where_it_is_tested():
         assert not (subjects(parts.test) & both and subjects(parts.labelled + parts.pretrain) & both)
 
 
+def test_unlabelled_scans_of_a_tested_subject_are_not_learnt_from():
+    unlabeled = [{"case_id": s, "subject_id": s, "image": s} for s in ("patient074", "patient076", "patient001")]
+    data = manifest(PATIENTS, unlabeled=unlabeled, duplicates=[["patient074", "patient076"]])
+    for fold in (0, 4):
+        seen = {record["case_id"] for record in split(data, fold).pretrain}
+        assert not seen & {"patient074", "patient076"}
+        assert "patient001" in seen
+
+
+def test_transductive_pre_training_sees_the_same_images_whatever_the_fold():
+    data = manifest(PATIENTS, duplicates=[["patient074", "patient076"]])
+    first, *others = (split(data, fold, transductive=True).pretrain for fold in range(5))
+    assert len(first) == 201
+    assert all(other == first for other in others)
+
+
+def test_a_twin_leaves_the_rest_of_the_draw_as_it_was():
+    """Patient 76 is tested in fold 0: its twin, 74, is passed over, the others keep the reference's order."""
+    data = manifest(PATIENTS, duplicates=[["patient074", "patient076"]])
+    drawn = subjects(split(data, 0, 79).labelled)
+    reference = label_draw([patient for patient in PATIENTS if patient not in folds(PATIENTS)[0]])
+    assert drawn == set(reference) - {"patient074"}
+    assert subjects(split(data, 0, 10).labelled) == set(reference[:10])
+    with pytest.raises(ValueError, match=r"num_labelled must be 1 to 79.* None takes all of them"):
+        split(data, 0, 80)
+
+
+def test_the_manifests_own_order_is_draw_0():
+    names = PATIENTS[:10]
+    order = {0: sorted(set(names) - set(folds(names)[0]), reverse=True)}
+    data = manifest(names, labelled_order=order)
+    assert subjects(split(data, 0, 3).labelled) == set(order[0][:3])
+    assert subjects(split(data, 0, 3, draw=1).labelled) == subjects(split(manifest(names), 0, 3, draw=1).labelled)
+    assert subjects(split(data, 1, 3).labelled) == subjects(split(manifest(names), 1, 3).labelled)
+
+
 def test_draws_differ_and_repeat():
     data = manifest(PATIENTS)
     draws = [frozenset(subjects(split(data, 0, 2, draw).labelled)) for draw in range(4)]
@@ -90,6 +127,20 @@ def test_without_folds_the_manifests_own_sections_are_taken():
     parts = split(manifest(["a", "b"], validation=test), fold=None, num_labelled=1)
     assert parts.test == test
     assert subjects(parts.labelled + parts.held_out) == {"a", "b"}
+
+
+def test_the_manifests_own_test_subjects_and_their_twins_are_barred_too():
+    test = [{"case_id": s, "subject_id": s, "image": s, "label": s} for s in ("b", "t")]
+    data = manifest(["a", "b", "c"], test=test, duplicates=[["c", "t"]])
+    parts = split(data, fold=None)
+    assert subjects(parts.labelled) == {"a"}
+    assert subjects(parts.pretrain) == {"a", "u"}
+    assert subjects(split(data, fold=None, transductive=True).pretrain) == {"a", "b", "c", "t", "u"}
+
+
+def test_refuses_to_test_on_nothing():
+    with pytest.raises(ValueError, match="test has no labelled record in test or validation; give a fold"):
+        split(manifest(["a", "b"], test=[{"case_id": "t", "subject_id": "t", "image": "t"}]), fold=None)
 
 
 def test_refuses_more_labels_than_there_are_subjects():
