@@ -79,7 +79,7 @@ class RandSlicesd(Randomizable, MapTransform, MultiSampleTrait):
 
 
 class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
-    r"""Draw two different slices i, j of a volume of V slices with :math:`|i - j| < t V`, all such pairs equally likely.
+    r"""Draw two different slices i, j of V with :math:`|i - j| < t V`, every such pair equally likely.
 
     These are the pairs that SAL aligns, in either order. Like those of :py:class:`RandSlices` they are copies.
 
@@ -115,7 +115,7 @@ class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
         widest = min(depth - 1, -(-self.threshold * depth // 1) - 1)  # the largest whole distance below t V
         if widest < 1:
             raise ValueError(
-                f"a pair takes two slices less than {float(self.threshold):g} of the volume apart, got {depth} in all; "
+                f"a pair takes two slices less than {float(self.threshold):g} of the volume apart, got {depth} slices: "
                 "leave the volume out, or raise the threshold."
             )
         # A distance d leaves room for depth - d pairs; the order of the two is drawn as well.

@@ -88,7 +88,7 @@ class ResampleToSpacing(InvertibleTransform):
                 "split a series of frames into volumes first."
             )
         if not isinstance(volume, MetaTensor):
-            raise ValueError("a volume must be a MetaTensor with its affine, got a plain tensor; use LoadImaged.")
+            raise ValueError("a volume must have an affine, got a plain tensor; load it with LoadImaged.")
         affine = np.asarray(volume.affine, dtype=float)
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
         flat = not np.isfinite(affine).all() or (sizes == 0).any()

@@ -57,22 +57,26 @@ class Window(Transform):
         """Return the volume on its new scale."""
         volume = convert_to_tensor(volume, dtype=torch.float32, track_meta=get_track_meta())
         lowest, highest = torch.aminmax(convert_to_tensor(volume, track_meta=False))
-        if not torch.isfinite(highest - lowest):  # NaN reaches both
+        if not (lowest.isfinite() and highest.isfinite()):  # NaN reaches both
             raise ValueError(
                 f"a volume's intensities must be finite, got {float(lowest):g} to {float(highest):g}{name(volume)}; "
                 "repair the file or leave the case out."
             )
         if self.hu is not None:
             return self.hu(volume)
+        if lowest == highest:
+            raise ValueError(
+                f"a volume's intensities{name(volume)} cannot be scaled where they are all {float(lowest):g}; "
+                "leave the case out."
+            )
         if self.percentiles is not None:  # both at once: MONAI's ClipIntensityPercentiles sorts twice
             lowest, highest = percentile(convert_to_tensor(volume, track_meta=False), self.percentiles)
+            if lowest == highest:
+                raise ValueError(
+                    f"percentiles {self.percentiles} leave nothing to scale, both are {float(lowest):g}{name(volume)}; "
+                    "widen them or leave the case out."
+                )
             volume = clip(volume, lowest, highest)
-        if lowest == highest:
-            clipped = "" if self.percentiles is None else f" between percentiles {self.percentiles}"
-            raise ValueError(
-                f"a volume cannot be scaled where all intensities{clipped} are {float(lowest):g}{name(volume)}; "
-                f"leave the case out{', or widen the percentiles' if clipped else ''}."
-            )
         return self.zscore(volume) if self.zscore is not None else volume
 
 
