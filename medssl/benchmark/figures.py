@@ -63,7 +63,9 @@ def plot_overlays(
         output_dir: the grid's folder, for the weights.
         manifest: where the cases lie.
         file: picture to write.
-        labels, fold, draw: which fine-tunings.
+        labels: number of labelled subjects of the fine-tunings shown, as text.
+        fold: of the fine-tunings shown.
+        draw: of the fine-tunings shown.
         baseline: whose Dice chooses the cases.
     """
     dice = case_dice(at_step(results)).query("labels == @labels and fold == @fold and draw == @draw")

@@ -65,7 +65,8 @@ class Run:
         ]
         if changed:
             raise ValueError(
-                f"{self.folder} was run with other {', '.join(sorted(changed))}; choose another output_dir, or remove it."
+                f"{self.folder} was run with other {', '.join(sorted(changed))}; "
+                "choose another output_dir, or remove it."
             )
         return True
 
@@ -84,7 +85,8 @@ class Grid:
         draws: by number of labelled subjects, how many label draws; 1 where it is not named.
         pretrain: ``overlays`` and ``overrides`` of every pre-training.
         finetune: ``overlays`` and ``overrides`` of every fine-tuning.
-        transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without the test subjects.
+        transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without those of its
+            test subjects.
         threads: that torch may use in each run.
     """
 
@@ -137,8 +139,8 @@ class Grid:
         """Run what is not finished.
 
         Args:
-            executor: any that follows ``concurrent.futures``: threads, since every run is a process of its own, or a Dask
-                client's for a cluster.
+            executor: any that follows ``concurrent.futures``: threads, since every run is a process of its own, or a
+                Dask client's for a cluster.
 
         Raises:
             RuntimeError: at the end, naming the runs that failed and those that could not start without them.
@@ -187,7 +189,8 @@ def bundle_configs(bundle: str, overlays: Sequence[str]) -> tuple[str, ...]:
 def execute(run: Run) -> float:
     """Run a bundle in a process of its own and return the seconds it took.
 
-    The folder keeps the call, ``arguments.json`` for ``python -m monai.bundle run --args_file``, and all it printed, ``log.txt``.
+    The folder keeps the call, ``arguments.json`` for ``python -m monai.bundle run --args_file``, and all it printed,
+    ``log.txt``.
 
     Raises:
         RuntimeError: with the last line of the log, if the bundle fails.

@@ -43,7 +43,7 @@ def at_step(results: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
 def case_dice(results: pd.DataFrame) -> pd.DataFrame:
     """Return the mean Dice over the classes of every case; classes in neither truth nor prediction are left out."""
     keys = ["method", "labels", "fold", "draw", "step", "subject_id", "case_id"]
-    return results.groupby(keys, as_index=False)["dice"].mean()
+    return results.groupby(keys)["dice"].mean().reset_index()
 
 
 def pooled_dice(results: pd.DataFrame) -> pd.DataFrame:
@@ -51,4 +51,4 @@ def pooled_dice(results: pd.DataFrame) -> pd.DataFrame:
     keys = ["method", "labels", "fold", "draw", "step"]
     counts = results.groupby([*keys, "class"], as_index=False)[["tp", "fp", "fn"]].sum()
     counts["dice"] = 2 * counts["tp"] / (2 * counts["tp"] + counts["fp"] + counts["fn"])
-    return counts.groupby(keys, as_index=False)["dice"].mean()
+    return counts.groupby(keys)["dice"].mean().reset_index()

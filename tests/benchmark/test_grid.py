@@ -1,0 +1,130 @@
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+from medssl.benchmark import Grid, read_results, write_report
+from medssl.benchmark.grid import Run, execute
+from medssl.data import load_manifest, write_phantoms
+
+TINY = {"image_size": [32, 32], "width": 4, "max_epochs": 2, "steps_per_epoch": 2}
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), num_subjects=5)
+
+
+@pytest.fixture(scope="session")
+def make_grid(phantoms, tmp_path_factory):
+    """A grid of real, tiny runs."""
+    folder = tmp_path_factory.mktemp("grid")
+
+    def make(methods, steps=2, name="runs", **pretrain):
+        data = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), **TINY, "steps_per_epoch": steps}
+        return Grid(
+            folder / name,
+            methods,
+            num_labelled=[1],
+            folds=[0],
+            draws={"1": 2},
+            pretrain={"overlays": ["small.yaml"], "overrides": {**data, "num_slices": 4, **pretrain}},
+            finetune={"overlays": ["small.yaml"], "overrides": {**data, "val_interval": 1}},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_grid):
+    grid = make_grid({"random": None, "pcl": ["pcl.yaml"]})
+    with ThreadPoolExecutor(2) as executor:
+        grid.run(executor)
+    return grid
+
+
+def test_every_cell_is_run_from_the_weights_of_its_method(finished):
+    results = read_results(finished.output_dir)
+    cells = results.groupby(["method", "labels", "fold", "draw"]).size()
+    assert sorted(cells.index) == [(m, "1", 0, d) for m in ("pcl", "random") for d in (0, 1)]
+    receipts = {}
+    for method in ("random", "pcl"):
+        file = finished.output_dir / "finetune" / method / "m1_fold0_draw0" / "model.json"
+        receipts[method] = json.loads(file.read_text())
+    assert receipts["random"]["pretrained"] == "None"
+    assert receipts["pcl"]["pretrained"] == str(finished.output_dir / "pretrain" / "pcl" / "all" / "model.pt")
+    assert receipts["random"]["labelled"] == receipts["pcl"]["labelled"]
+
+
+def test_what_is_finished_is_skipped(finished):
+    files = sorted(finished.output_dir.glob("*/*/*/finished.json"))
+    before = [file.stat().st_mtime_ns for file in files]
+    assert len(files) == 5
+    with ThreadPoolExecutor(1) as executor:
+        finished.run(executor)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_a_changed_recipe_is_refused_rather_than_mixed_in(finished, make_grid):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(ValueError, match="was run with other steps_per_epoch; choose"),
+    ):
+        make_grid({"random": None, "pcl": ["pcl.yaml"]}, steps=3).run(executor)
+
+
+def test_a_failure_is_reported_with_its_cause_and_the_others_go_on(make_grid):
+    grid = make_grid({"pcl": ["pcl.yaml"], "random": None}, name="failing", num_slices=-1)
+    with ThreadPoolExecutor(2) as executor, pytest.raises(RuntimeError, match="3 of 4 runs are missing") as raised:
+        grid.run(executor)
+    assert "not run, its pre-training failed" in str(raised.value)
+    assert (grid.output_dir / "pretrain" / "pcl" / "all" / "log.txt").read_text()
+    assert set(read_results(grid.output_dir)["method"]) == {"random"}
+
+
+def test_without_test_scans_every_fold_has_its_own_pretraining(make_grid):
+    grid = make_grid({"pcl": ["pcl.yaml"]})
+    grid.folds, grid.transductive = [0, 1], False
+    folders = {before.folder.name for _, before in grid.finetunings()}
+    assert folders == {"fold0", "fold1"}
+    assert all(before.overrides["fold"] == run.overrides["fold"] for run, before in grid.finetunings())
+
+
+def test_a_run_keeps_the_call_that_made_it(finished, tmp_path):
+    run, _ = finished.finetunings()[0]
+    arguments = json.loads((run.folder / "arguments.json").read_text())
+    assert arguments["num_labelled"] == 1
+    assert arguments["config_file"] == list(run.configs)
+    broken = Run("finetune", (*run.configs, str(tmp_path / "none.yaml")), {}, tmp_path / "broken")
+    with pytest.raises(RuntimeError, match=r"none\.yaml"):
+        execute(broken)
+
+
+def test_an_unknown_overlay_says_where_it_was_looked_for(make_grid):
+    with pytest.raises(FileNotFoundError, match=r"no overlay .*nothing.yaml"):
+        make_grid({"x": ["nothing.yaml"]}).finetunings()
+
+
+def test_the_report_has_the_table_the_curve_and_pictures(finished, phantoms):
+    report = write_report(finished.output_dir, load_manifest(phantoms))
+    text = report.read_text()
+    assert "| pcl |" in text
+    assert "Difference to random" in text
+    for picture in ("learning_curves.png", "overlays.png"):
+        data = (finished.output_dir / picture).read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 400_000
+
+
+def test_nothing_finished_is_said_plainly(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no finished fine-tuning"):
+        read_results(tmp_path)
+
+
+def test_results_of_every_evaluation_make_the_curve(finished):
+    results = read_results(finished.output_dir)
+    assert sorted(results["step"].unique()) == [2, 4]
+    assert not math.isnan(results["tp"].sum())
+    assert isinstance(results, pd.DataFrame)
