@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     phantoms.set_defaults(command=make_phantoms)
 
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
-    path.add_argument("name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ...")
+    path.add_argument(
+        "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."
+    )
     path.set_defaults(command=print_path)
     return top
 

@@ -73,10 +73,13 @@ class Checkpoint:
         saved = load_last(last)
         missing = self.state.keys() ^ saved["state"].keys()
         if missing:
-            raise ValueError(f"{last} and this run do not keep the same things: {sorted(missing)}; was the recipe changed?")
+            raise ValueError(
+                f"{last} and this run do not keep the same things: {sorted(missing)}; was the recipe changed?"
+            )
         if saved["epoch"] > engine.state.max_epochs:
             raise ValueError(
-                f"{last} stands at epoch {saved['epoch']}, beyond max_epochs {engine.state.max_epochs}; raise it or start afresh."
+                f"{last} stands at epoch {saved['epoch']}, beyond max_epochs {engine.state.max_epochs}; "
+                "raise it or start afresh."
             )
         for name, thing in self.state.items():
             thing.load_state_dict(saved["state"][name])
@@ -109,16 +112,25 @@ class Checkpoint:
         """Say what is left of the run, then let the error go on."""
         if error is not self.told and (self.folder / "last.pt").exists():  # ignite raises it twice
             self.told = error
-            logger.error("stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder)
+            logger.error(
+                "stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder
+            )
         raise error
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], receipt: Mapping[str, Any]) -> None:
     """Write a flat state_dict and the receipt beside it, atomically, keeping the previous ones."""
-    facts = {**receipt, "tensors": len(weights), "versions": versions(), "written": datetime.now(UTC).isoformat("T", "seconds")}
+    facts = {
+        **receipt,
+        "tensors": len(weights),
+        "versions": versions(),
+        "written": datetime.now(UTC).isoformat("T", "seconds"),
+    }
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     replace(path, lambda file: torch.save(contiguous, file))
-    replace(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8"))
+    replace(
+        path.with_suffix(".json"), lambda file: file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    )
 
 
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
@@ -132,7 +144,9 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free
-        raise OSError(f"could not write {path} ({free / 2**20:.0f} MiB free there); the previous one is intact.") from error
+        raise OSError(
+            f"could not write {path} ({free / 2**20:.0f} MiB free there); the previous one is intact."
+        ) from error
     if path.exists():
         older = previous(path)
         older.unlink(missing_ok=True)

@@ -51,8 +51,8 @@ class CollapseMonitor:
         if len(self.sitting) == self.patience and all(self.sitting):
             self.sitting.clear()
             logger.warning(
-                "%s has stayed at its collapse constant %.4f for %d iterations (now %.4f) and the embeddings' spread is "
-                "%.3f: nothing is being learnt. Lower the learning rate, or normalise the network's centre.",
+                "%s has stayed at its collapse constant %.4f for %d iterations (now %.4f) and the embeddings' spread "
+                "is %.3f: nothing is being learnt. Lower the learning rate, or normalise the network's centre.",
                 self.term,
                 self.constant,
                 self.patience,

@@ -30,7 +30,9 @@ class Progress:
         """Open the bar where the run stands, which after a resume is not zero."""
         if self.bar is None:
             total = engine.state.max_epochs * engine.state.epoch_length
-            self.bar = tqdm(total=total, initial=engine.state.iteration, desc=self.description, unit="step", mininterval=1)
+            self.bar = tqdm(
+                total=total, initial=engine.state.iteration, desc=self.description, unit="step", mininterval=1
+            )
 
     def step(self, engine: Engine) -> None:
         """Count an iteration."""

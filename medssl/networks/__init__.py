@@ -5,4 +5,13 @@ from medssl.networks.linear_probe import LinearProbe
 from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
 from medssl.networks.weights import load_pretrained, part_state
 
-__all__ = ["LinearProbe", "UNet", "UNetDecoder", "UNetEncoder", "linear_head", "load_pretrained", "mlp_head", "part_state"]
+__all__ = [
+    "LinearProbe",
+    "UNet",
+    "UNetDecoder",
+    "UNetEncoder",
+    "linear_head",
+    "load_pretrained",
+    "mlp_head",
+    "part_state",
+]

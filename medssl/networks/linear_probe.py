@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class LinearProbe(nn.Module):
-    """Concatenate all levels of a frozen encoder at the finest size; learn one linear map to the classes.
+    r"""Concatenate all levels of a frozen encoder at the finest size; learn one linear map to the classes.
 
     The encoder's parameters are frozen; its normalisation layers still follow the batches, so that an encoder that saw
     no data is not handicapped by the statistics it was born with.
@@ -21,7 +21,7 @@ class LinearProbe(nn.Module):
 
     Shape:
         - input: :math:`(B, C, *)`.
-        - output: :math:`(B, \\text{out\\_channels}, *)`.
+        - output: :math:`(B, \text{out\_channels}, *)`.
     """
 
     def __init__(self, encoder: nn.Module, out_channels: int, spatial_dims: int = 2) -> None:

@@ -11,10 +11,10 @@ SLOPE = 1e-2  # of the leaky ReLU; He initialisation is told the same
 
 
 class UNetEncoder(nn.Module):
-    """Five levels of two convolutions, max-pooling between them.
+    r"""Five levels of two convolutions, max-pooling between them.
 
-    The levels carry batch normalisation and leaky ReLU, the deepest one plain ReLU and no normalisation. So does the PCL
-    reference (Zeng et al. 2021, supplement). At small widths such a centre gives all images nearly one pooled
+    The levels carry batch normalisation and leaky ReLU, the deepest one plain ReLU and no normalisation. So does the
+    PCL reference (Zeng et al. 2021, supplement). At small widths such a centre gives all images nearly one pooled
     embedding and contrastive pre-training does not get off the ground: ``centre_norm`` normalises it like the rest.
 
     Args:
@@ -26,7 +26,7 @@ class UNetEncoder(nn.Module):
 
     Shape:
         - input: :math:`(B, C, *)`, every side a multiple of 16.
-        - output: list of five tensors, finest first: :math:`(B, 2^l \\text{width}, */2^l)` for :math:`l = 0 \\dots 4`.
+        - output: list of five tensors, finest first: :math:`(B, 2^l \text{width}, */2^l)` for :math:`l = 0 \dots 4`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class UNetEncoder(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """Transposed convolutions back to the finest level, each joined with the encoder's features of its size.
+    r"""Transposed convolutions back to the finest level, each joined with the encoder's features of its size.
 
     Args:
         channels: channels of the encoder's features, finest first.
@@ -75,7 +75,7 @@ class UNetDecoder(nn.Module):
 
     Shape:
         - input: list of tensors as the encoder returns them.
-        - output: :math:`(B, \\text{channels}_0, *)` at the size of the finest features.
+        - output: :math:`(B, \text{channels}_0, *)` at the size of the finest features.
     """
 
     def __init__(self, channels: Sequence[int], spatial_dims: int = 2, dropout: float = 0.0) -> None:
@@ -101,7 +101,7 @@ class UNetDecoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Encoder, decoder with skip connections, and a 1x1 head without bias: one logit per class.
+    r"""Encoder, decoder with skip connections, and a 1x1 head without bias: one logit per class.
 
     Its parts are named ``encoder``, ``decoder`` and ``head``; so are the tensors of a checkpoint.
 
@@ -113,7 +113,7 @@ class UNet(nn.Module):
 
     Shape:
         - input: :math:`(B, C, *)`, every side a multiple of 16.
-        - output: :math:`(B, \\text{out\\_channels}, *)`.
+        - output: :math:`(B, \text{out\_channels}, *)`.
     """
 
     def __init__(

@@ -46,10 +46,14 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no pre-trained weights at {path}; run the pretrain bundle first, or correct the path.")
+        raise FileNotFoundError(
+            f"no pre-trained weights at {path}; run the pretrain bundle first, or correct the path."
+        )
     given = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
-        raise ValueError(f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first.")
+        raise ValueError(
+            f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first."
+        )
     own = network.state_dict()
     problems = [f"{name} has no place" for name in given if name not in own]
     problems += [

@@ -37,5 +37,7 @@ def pretrained(run_bundle, tmp_path_factory):
 def finetuned(run_bundle, pretrained, tmp_path_factory):
     """A bundle root whose ``models`` hold a network fine-tuned for four steps."""
     root = tmp_path_factory.mktemp("finetune")
-    run_bundle("finetune", ["train", "small"], root / "models", num_labelled=2, pretrained=str(pretrained), val_interval=1)
+    run_bundle(
+        "finetune", ["train", "small"], root / "models", num_labelled=2, pretrained=str(pretrained), val_interval=1
+    )
     return root

@@ -6,7 +6,6 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from medssl.networks import UNet, load_pretrained
-
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")

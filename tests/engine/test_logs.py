@@ -79,9 +79,14 @@ def evaluate(tmp_path):
 
     def run(epoch, **kwargs):
         onehot = [torch.nn.functional.one_hot(x, 3).T.float() for x in (*truth, *pred)]
-        data = [{"image": p, "label": t, "case_id": f"c{i}", "subject_id": "s"} for i, (t, p) in enumerate(zip(onehot[:3], onehot[3:], strict=True))]
+        data = [
+            {"image": p, "label": t, "case_id": f"c{i}", "subject_id": "s"}
+            for i, (t, p) in enumerate(zip(onehot[:3], onehot[3:], strict=True))
+        ]
         handler = CaseMetrics(tmp_path / "metrics.csv", ["background", "a", "b"], **kwargs)
-        SupervisedEvaluator("cpu", DataLoader(Dataset(data), batch_size=2), torch.nn.Identity(), val_handlers=[handler]).run(epoch)
+        SupervisedEvaluator(
+            "cpu", DataLoader(Dataset(data), batch_size=2), torch.nn.Identity(), val_handlers=[handler]
+        ).run(epoch)
         return pd.read_csv(tmp_path / "metrics.csv")
 
     return run

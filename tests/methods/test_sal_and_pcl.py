@@ -18,7 +18,13 @@ def batch(n=4, side=32):
     half = n // 2
     index = torch.tensor([0, 2, 5, 7][:half] + [1, 3, 6, 9][:half])
     depth = torch.tensor([9] * half + [10] * half)
-    return {"view_1": first, "view_2": second, "subject": torch.tensor([0] * half + [1] * half), "index": index, "depth": depth}
+    return {
+        "view_1": first,
+        "view_2": second,
+        "subject": torch.tensor([0] * half + [1] * half),
+        "index": index,
+        "depth": depth,
+    }
 
 
 def make_sal(**kwargs):
@@ -47,9 +53,9 @@ def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35):
     x, pairs, half = F.normalize(x, dim=1), [], len(x) // 2
     for i in range(len(x)):
         for j in range(len(x)):
-            if i != j and subject[i] == subject[j] and abs(index[i] - index[j]) < t * depth[i]:
-                if not within_view or (i < half) == (j < half):
-                    pairs.append((i, j))
+            close = subject[i] == subject[j] and abs(index[i] - index[j]) < t * depth[i]
+            if i != j and close and (not within_view or (i < half) == (j < half)):
+                pairs.append((i, j))
     height, width, losses = *x.shape[2:], []
     for i, j in pairs:
         for y in range(height):

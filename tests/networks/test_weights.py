@@ -56,7 +56,7 @@ def test_refuses_an_empty_file_and_a_nested_one(tmp_path, network):
 
 
 def test_never_unpickles_objects(tmp_path, network):
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         load_pretrained(network, save(tmp_path / "model.pt", network))
 
 
