@@ -10,17 +10,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from monai.bundle import ConfigWorkflow
 
 from medssl.benchmark.results import at_step, case_dice
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
+from medssl.engine.overlays import COLOURS, draw_slice, fullest_slice, save_figure, voxel_axis
 from medssl.resources import resource
-
-# Okabe and Ito's colours, told apart by everybody.
-COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
 
 
 def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
@@ -41,7 +38,7 @@ def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Dice per case")
     figure.axes[-1].legend(loc="lower right", fontsize="small")
-    return save(figure, file)
+    return save_figure(figure, file)
 
 
 def plot_overlays(
@@ -80,26 +77,16 @@ def plot_overlays(
     figure = Figure(figsize=(2.2 * (2 + len(methods)), 2.4 * len(cases)), layout="constrained")
     rows = figure.subplots(len(cases), 2 + len(methods))
     for number, (case, axes) in enumerate(zip(cases, rows, strict=True)):
-        image = np.asarray(nib.load(records[case]["image"]).dataobj)
-        truth = np.asarray(nib.load(records[case]["label"]).dataobj)
-        axis = int(np.argmax(nib.load(records[case]["image"]).header.get_zooms()))  # the slices a reader is used to
-        place = int((truth > 0).sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        scan = nib.load(records[case]["image"])
+        image, truth = np.asarray(scan.dataobj), np.asarray(nib.load(records[case]["label"]).dataobj)
+        axis = voxel_axis(scan, manifest.slice_axis)
+        place = fullest_slice(truth, axis)
         slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]
         titles = [case, "truth", *(f"{method} {scores[method, case]:.2f}" for method in methods)]
         for panel, mask, title in zip(axes, [None, *slices], titles, strict=True):
             draw_slice(panel, np.take(image, place, axis).T, mask, manifest.num_classes)
             panel.set_title(title, fontsize="small")
-    return save(figure, file)
-
-
-def draw_slice(axes: Any, image: Any, mask: Any, num_classes: int) -> None:
-    """Draw a slice in grey, its classes translucent over it."""
-    axes.imshow(image, cmap="gray", vmax=np.percentile(image, 99.5))
-    if mask is not None:
-        colours = ListedColormap([COLOURS[1 + n % (len(COLOURS) - 1)] for n in range(num_classes - 1)])
-        shown = np.ma.masked_equal(mask, 0)
-        axes.imshow(shown, cmap=colours, vmin=1, vmax=num_classes - 1, alpha=0.5, interpolation="nearest")
-    axes.axis("off")
+    return save_figure(figure, file)
 
 
 def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
@@ -117,11 +104,3 @@ def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
         workflow.run()
         names = [Path(image).name.removesuffix(".gz").removesuffix(".nii") for image in images]
         return [np.asarray(nib.load(f"{folder}/{name}_seg.nii.gz").dataobj) for name in names]
-
-
-def save(figure: Figure, file: str | Path) -> Path:
-    """Write a picture."""
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
-    return file

@@ -6,6 +6,7 @@ from medssl.engine.case_metrics import CaseMetrics
 from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.guard import NonFiniteGuard
+from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
 from medssl.engine.receipt import read_receipt, versions
 from medssl.engine.sampling import SetEpoch
@@ -19,6 +20,7 @@ __all__ = [
     "Checkpoint",
     "CollapseMonitor",
     "NonFiniteGuard",
+    "Overlays",
     "PrepareViews",
     "Progress",
     "ScalarLog",

@@ -133,7 +133,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], receipt: Mapping[str, A
     )
 
 
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
+def replace(path: Path, write: Callable[[Path], Any], keep: bool = True) -> None:
     """Let ``write`` make a file beside ``path``, flush it to the disk, keep the old one, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
@@ -147,7 +147,7 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
         raise OSError(
             f"could not write {path} ({free / 2**20:.0f} MiB free there); the previous one is intact."
         ) from error
-    if path.exists():
+    if keep and path.exists():
         older = previous(path)
         older.unlink(missing_ok=True)
         os.link(path, older)

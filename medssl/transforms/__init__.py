@@ -1,11 +1,14 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
+from medssl.transforms.labels import KnownLabels, KnownLabelsd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
 from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
 from medssl.transforms.window import Window, Windowd
 
 __all__ = [
+    "KnownLabels",
+    "KnownLabelsd",
     "RandSlicePair",
     "RandSlicePaird",
     "RandSlices",

@@ -1,0 +1,97 @@
+"""Predictions over the images they were made from, as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from monai.metrics import compute_dice
+from nibabel.affines import voxel_sizes
+
+from medssl.engine.checkpoint import replace
+
+# Okabe and Ito's colours, told apart by everybody.
+COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
+
+
+class Overlays:
+    """Draw the worst, the median and the best case of each evaluation, truth beside prediction.
+
+    The slice of a case is the one that holds the most foreground.
+
+    Args:
+        file: picture to write, anew after every evaluation.
+        slice_axis: of the manifest, see :py:class:`medssl.transforms.ResampleToSpacing`.
+    """
+
+    def __init__(self, file: str | Path, slice_axis: str) -> None:
+        self.file, self.slice_axis = Path(file), slice_axis
+        self.cases: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to an evaluator whose ``pred`` and ``label`` are one-hot on the grid of the image's file."""
+        engine.add_event_handler(Events.STARTED, lambda _: self.cases.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    def collect(self, engine: Engine) -> None:
+        """Keep one slice of every case of this batch."""
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            dice = compute_dice(output["pred"][None], output["label"][None], include_background=False).nanmean()
+            file = nib.load(batch["image"].meta["filename_or_obj"])
+            axis = voxel_axis(file, self.slice_axis)
+            truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
+            place = fullest_slice(truth, axis)
+            image, truth, pred = (np.take(v, place, axis).T for v in (np.asarray(file.dataobj), truth, pred))
+            case = {"name": batch.get("case_id", ""), "dice": float(dice), "classes": len(output["pred"])}
+            self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
+
+    def draw(self, engine: Engine) -> None:
+        """Draw the three cases."""
+        ranked = sorted((case for case in self.cases if not np.isnan(case["dice"])), key=lambda case: case["dice"])
+        if not ranked:
+            return
+        shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+        figure = Figure(figsize=(6.6, 7.2), layout="constrained")
+        for case, row in zip(shown, figure.subplots(3, 3), strict=True):
+            titles = {"image": case["name"], "truth": "truth", "prediction": f"prediction {case['dice']:.2f}"}
+            for axes, (key, title) in zip(row, titles.items(), strict=True):
+                draw_slice(axes, case["image"], None if key == "image" else case[key], case["classes"])
+                axes.set_title(title, fontsize="small")
+        save_figure(figure, self.file)
+
+
+def voxel_axis(image: nib.Nifti1Image, slice_axis: str) -> int:
+    """Return the axis of a file's voxels along which a manifest says it is sliced."""
+    if slice_axis == "largest_spacing":
+        return int(np.argmax(voxel_sizes(image.affine)))
+    opposite = dict(zip("SIAPRL", "ISPALR", strict=True))[slice_axis]
+    codes = nib.aff2axcodes(image.affine)
+    return codes.index(slice_axis if slice_axis in codes else opposite)
+
+
+def fullest_slice(label: Any, axis: int) -> int:
+    """Return the slice that holds the most foreground."""
+    others = tuple(other for other in range(label.ndim) if other != axis)
+    return int((label > 0).sum(axis=others).argmax())
+
+
+def draw_slice(axes: Axes, image: Any, mask: Any, num_classes: int) -> None:
+    """Draw a slice in grey, its classes translucent over it."""
+    axes.imshow(image, cmap="gray", vmin=np.percentile(image, 0.5), vmax=np.percentile(image, 99.5))
+    if mask is not None:
+        colours = ListedColormap([COLOURS[1 + n % (len(COLOURS) - 1)] for n in range(num_classes - 1)])
+        shown = np.ma.masked_equal(mask, 0)
+        axes.imshow(shown, cmap=colours, vmin=1, vmax=num_classes - 1, alpha=0.5, interpolation="nearest")
+    axes.axis("off")
+
+
+def save_figure(figure: Figure, file: str | Path) -> Path:
+    """Write a picture; a reader never sees half of it."""
+    file = Path(file)
+    replace(file, lambda part: figure.savefig(part, dpi=110, format="png"), keep=False)
+    return file

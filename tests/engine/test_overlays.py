@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from monai.data import MetaTensor
+from torch.nn.functional import one_hot
+
+from medssl.engine import Overlays
+from medssl.engine.overlays import fullest_slice, voxel_axis
+
+
+@pytest.mark.parametrize(
+    ("codes", "slice_axis", "axis"),
+    [("RAS", "S", 2), ("LPI", "S", 2), ("PSR", "S", 1), ("PSR", "A", 0), ("ASL", "R", 2)],
+)
+def test_slices_are_cut_where_the_manifest_says_whatever_the_order_of_the_axes(codes, slice_axis, axis):
+    ras, wanted = (nib.orientations.axcodes2ornt(c) for c in ("RAS", codes))
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    turned = image.as_reoriented(nib.orientations.ornt_transform(ras, wanted))
+    assert voxel_axis(turned, slice_axis) == axis
+
+
+def test_oblique_stacks_are_cut_along_their_largest_spacing():
+    affine = np.diag([1.4, 10.0, 1.4, 1.0])
+    assert voxel_axis(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine), "largest_spacing") == 1
+
+
+def test_the_slice_shown_holds_the_most_foreground():
+    label = np.zeros((4, 5, 6), np.uint8)
+    label[1:3, 1:3, 4] = 2
+    label[0, 0, 1] = 1
+    assert fullest_slice(label, axis=2) == 4
+
+
+def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_path):
+    truth = torch.zeros(8, 8, 3, dtype=torch.long)
+    truth[2:6, 2:6, 1] = 1
+    image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, (8, 8, 3)).astype(np.int16), np.eye(4))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    overlays = Overlays(tmp_path / "pictures" / "overlays.png", "S")
+    for hit in (6, 2, 4, 5):
+        pred = torch.zeros_like(truth)
+        pred[2:hit, 2:6, 1] = 1
+        maps = {"pred": one_hot(pred, 2).movedim(-1, 0), "label": one_hot(truth, 2).movedim(-1, 0)}
+        scan = MetaTensor(torch.zeros(1, 8, 8, 3), meta={"filename_or_obj": str(tmp_path / "scan.nii.gz")})
+        batch = [{"image": scan, "case_id": f"hit{hit}"}]
+        overlays.collect(SimpleNamespace(state=SimpleNamespace(batch=batch, output=[maps])))
+    assert [round(case["dice"], 2) for case in overlays.cases] == [1.0, 0.0, 0.67, 0.86]
+    overlays.draw(SimpleNamespace())
+    picture = imread(tmp_path / "pictures" / "overlays.png")[..., :3]
+    assert np.ptp(picture, axis=2).max() > 0.2  # not grey alone
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["overlays.png"]

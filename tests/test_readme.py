@@ -1,0 +1,55 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the README's quick start was run, word for word."""
+    script = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+    folder = tmp_path_factory.mktemp("quick_start")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_the_quick_start_pretrains_finetunes_and_measures(folder):
+    assert (folder / "runs" / "sal" / "model.json").is_file()
+    rows = pd.read_csv(folder / "runs" / "sal_2" / "metrics.csv")
+    assert rows["case_id"].nunique() == 8
+    assert rows["dice"].between(0, 1).all()
+
+
+def test_the_quick_start_segments_every_scan_on_its_own_grid(folder):
+    scans = sorted((folder / "data" / "phantoms" / "imagesTr").iterdir())
+    assert len(scans) == 40
+    for scan in scans:
+        image = nib.load(scan)
+        mask = nib.load(folder / "masks" / scan.name.replace(".nii", "_seg.nii"))
+        assert mask.shape == image.shape
+        assert (mask.affine == image.affine).all()
+
+
+def test_the_parts_that_the_readme_imports_are_there():
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(block, {})
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/**/*.md")), ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    if {".venv", "build", "demo", "runs"} & set(page.relative_to(ROOT).parts):
+        return
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
