@@ -1,9 +1,13 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.networks import UNet, load_pretrained
 from medssl.resources import resource
@@ -65,3 +69,34 @@ def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp
     )
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+def test_the_network_takes_and_gives_what_the_metadata_says(phantoms):
+    verify_net_in_out(
+        "network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=[str(CONFIGS / "train.yaml"), str(CONFIGS / "sal.yaml")],
+        n=2,
+        manifest_file=str(phantoms),
+        dataset_dir=str(phantoms.parent),
+    )
+
+
+def test_ctrl_c_leaves_a_run_that_the_same_command_continues(phantoms, tmp_path):
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("train", "pcl", "small")]
+    data = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), "output_dir": str(tmp_path / "run")}
+    tiny = {"image_size": [32, 32], "width": 4, "num_slices": 4, "max_epochs": 40, "steps_per_epoch": 5}
+    (tmp_path / "arguments.json").write_text(json.dumps({"config_file": configs, **data, **tiny}))
+    command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", str(tmp_path / "arguments.json")]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (tmp_path / "run" / "last.pt").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate()[1]
+    assert process.returncode != 0
+    assert "run the same command again to continue" in shown
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["epoch"] < 40
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "resumed" in done.stderr
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["epoch"] == 40
+    assert pd.read_csv(tmp_path / "run" / "scalars.csv")["iteration"].tolist() == list(range(1, 201))
