@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from monai.data import CacheDataset
-from monai.transforms import Compose
+from monai.transforms import Compose, Randomizable
 
 from medssl.data.samplers import Draw
 
@@ -12,8 +13,9 @@ from medssl.data.samplers import Draw
 class SeededCacheDataset(CacheDataset):
     """MONAI's ``CacheDataset``, indexed by (index, seed) as the samplers of medssl draw them.
 
-    The deterministic transforms at the front run once and stay in memory; the random ones behind them are seeded anew
-    for every draw. So a run gives the same samples with any number of workers, and after a resume.
+    The deterministic transforms at the front run once and stay in memory; the random ones behind them draw from one
+    random state, seeded anew for every sample. So a run gives the same samples with any number of workers, and after a
+    resume.
 
     Args:
         data: records, one dictionary a volume.
@@ -26,14 +28,28 @@ class SeededCacheDataset(CacheDataset):
             raise ValueError("a data set takes at least one record, got none; check the manifest and the split.")
         # The slices are taken out as copies: nothing writes into the cached volumes.
         super().__init__(data, transform, copy_cache=False, progress=progress, num_workers=0)
+        self.random = np.random.RandomState()
 
     def __getitem__(self, index: int | Draw) -> Any:
-        """Return the sample of a draw, or of a plain index with the transforms' random state as it stands."""
+        """Return the sample of a draw, or of a plain index with the random state as it stands."""
         if isinstance(index, tuple):
             index, seed = index
-            self.transform.set_random_state(seed)
+            self.random.seed(seed)
+            share_random_state(
+                self.transform, self.random
+            )  # each time: MONAI's DataLoader gives them states of its own
         return self._transform(index)
 
     def depths(self, key: str = "image") -> list[int]:
         """Number of slices of every cached volume, ``(C, D, H, W)``."""
         return [int(item[key].shape[1]) for item in self._cache]
+
+
+def share_random_state(transform: Any, state: np.random.RandomState) -> None:
+    """Let a transform, and what it is composed of, draw from one state: seeding each of many takes milliseconds."""
+    if isinstance(transform, Compose):
+        transform.R = state
+        for part in transform.transforms:
+            share_random_state(part, state)
+    elif isinstance(transform, Randomizable):
+        transform.set_random_state(state=state)
