@@ -88,6 +88,7 @@ class Grid:
         transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without those of its
             test subjects.
         threads: that torch may use in each run.
+        pretrain_dir: folder of the pre-trainings, for grids that share them; None is ``pretrain`` in ``output_dir``.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class Grid:
         finetune: Mapping[str, Any] | None = None,
         transductive: bool = True,
         threads: int = 1,
+        pretrain_dir: str | Path | None = None,
     ) -> None:
         self.output_dir, self.methods, self.threads = Path(output_dir).absolute(), dict(methods), threads
+        self.pretrain_dir = Path(pretrain_dir or self.output_dir / "pretrain").absolute()
         self.num_labelled, self.folds, self.transductive = list(num_labelled), list(folds), transductive
         self.draws = {str(number): count for number, count in (draws or {}).items()}
         self.pretrain, self.finetune = pretrain or {}, finetune or {}
@@ -112,7 +115,7 @@ class Grid:
         overlays = self.methods[method]
         if overlays is None:
             return None
-        folder = self.output_dir / "pretrain" / method / ("all" if self.transductive else f"fold{fold}")
+        folder = self.pretrain_dir / method / ("all" if self.transductive else f"fold{fold}")
         own = {"fold": 0 if self.transductive else fold, "transductive": self.transductive}
         configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
         return Run("pretrain", configs, {**self.pretrain.get("overrides", {}), **own}, folder, self.threads)

@@ -33,7 +33,6 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     main = mean_std_table(results)
     curves = plot_learning_curves(results, folder / "learning_curves.png")
     labels = main.columns[0]
-    overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, int(results["fold"].min()))
     sections = [
         f"# {manifest.name}: Dice after {last} fine-tuning steps",
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
@@ -51,15 +50,26 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         to_markdown(per_fold(results)),
         "## Wall time, minutes a run",
         to_markdown(wall_time(folder), digits=1),
-        "## Predictions",
-        f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
-        f"![Predictions]({overlays.name})",
     ]
+    if segments(folder):
+        fold = int(results["fold"].min())
+        overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, baseline=baseline)
+        sections += [
+            "## Predictions",
+            f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
+            f"![Predictions]({overlays.name})",
+        ]
     report = folder / "report.md"
     report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     logger.info("Dice per case, mean(std over folds), by number of labelled subjects:\n\n%s\n", main.to_string())
-    logger.info("report: %s\npictures: %s, %s", report, curves, overlays)
+    logger.info("report: %s\npictures: %s", report, ", ".join(map(str, sorted(folder.glob("*.png")))))
     return report
+
+
+def segments(folder: Path) -> bool:
+    """Whether the finetune bundle's inference can run these networks; linear probes have no place in it."""
+    receipts = folder.glob("finetune/*/*/model.json")
+    return all(json.loads(file.read_text(encoding="utf-8"))["network"] == "UNet" for file in receipts)
 
 
 def per_fold(results: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ def make_grid(phantoms, tmp_path_factory):
     """A grid of real, tiny runs."""
     folder = tmp_path_factory.mktemp("grid")
 
-    def make(methods, steps=2, name="runs", **pretrain):
+    def make(methods, steps=2, name="runs", overlays=("small.yaml",), pretrain_dir=None, **pretrain):
         data = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), **TINY, "steps_per_epoch": steps}
         return Grid(
             folder / name,
@@ -31,7 +31,8 @@ def make_grid(phantoms, tmp_path_factory):
             folds=[0],
             draws={"1": 2},
             pretrain={"overlays": ["small.yaml"], "overrides": {**data, "num_slices": 4, **pretrain}},
-            finetune={"overlays": ["small.yaml"], "overrides": {**data, "val_interval": 1}},
+            finetune={"overlays": overlays, "overrides": {**data, "val_interval": 1}},
+            pretrain_dir=pretrain_dir,
         )
 
     return make
@@ -128,3 +129,17 @@ def test_results_of_every_evaluation_make_the_curve(finished):
     assert sorted(results["step"].unique()) == [2, 4]
     assert not math.isnan(results["tp"].sum())
     assert isinstance(results, pd.DataFrame)
+
+
+def test_a_second_grid_starts_from_the_pretrainings_of_the_first(finished, make_grid, phantoms):
+    shared = finished.output_dir / "pretrain"
+    grid = make_grid(
+        {"pcl": ["pcl.yaml"]}, name="probe", overlays=["small.yaml", "linear_probe.yaml"], pretrain_dir=shared
+    )
+    with ThreadPoolExecutor(2) as executor:
+        grid.run(executor)
+    receipt = json.loads((grid.output_dir / "finetune" / "pcl" / "m1_fold0_draw0" / "model.json").read_text())
+    assert receipt["network"] == "LinearProbe"
+    assert receipt["pretrained"] == str(shared / "pcl" / "all" / "model.pt")
+    assert not (grid.output_dir / "pretrain").exists()
+    assert "Predictions" not in write_report(grid.output_dir, load_manifest(phantoms), baseline="pcl").read_text()
