@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
     labels = by_labels(pd.Index(folds["labels"].unique()))
     figure = Figure(figsize=(4.2 * len(labels), 3.4), layout="constrained")
     for axes, label in zip(np.atleast_1d(figure.subplots(1, len(labels), sharey=True)), labels, strict=True):
-        for method, colour in zip(dict.fromkeys(results["method"]), COLOURS, strict=False):
+        for method, colour in zip(dict.fromkeys(results["method"]), cycle(COLOURS), strict=False):
             mine = folds[(folds["labels"] == label) & (folds["method"] == method)].groupby("step")["dice"]
             mean, deviation = mine.mean(), mine.std().fillna(0)
             axes.plot(mean.index, mean, color=colour, marker=".", label=method)

@@ -16,8 +16,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from medssl.atomic import replace
 from medssl.engine import versions
-from medssl.engine.checkpoint import replace
 from medssl.resources import resource
 
 
@@ -31,6 +31,7 @@ class Run:
         overrides: of ids in the configs.
         folder: the run's own; receives its output, ``log.txt`` and, when it is through, ``finished.json``.
         threads: that torch may use.
+        before: the pre-training it starts from, if any.
     """
 
     bundle: str
@@ -38,12 +39,14 @@ class Run:
     overrides: Mapping[str, Any]
     folder: Path
     threads: int = 1
+    before: Run | None = None
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides the outcome; two runs of one recipe are the same run."""
         hashes = {Path(config).name: hashlib.sha256(Path(config).read_bytes()).hexdigest() for config in self.configs}
-        return {"configs": hashes, "overrides": json.loads(json.dumps(dict(self.overrides)))}
+        parts = {"order": list(hashes), **hashes, **self.overrides, "before": self.before and self.before.recipe}
+        return dict(json.loads(json.dumps(parts)))
 
     @property
     def finished(self) -> bool:
@@ -55,14 +58,8 @@ class Run:
         file = self.folder / "finished.json"
         if not file.is_file():
             return False
-        done = json.loads(file.read_text(encoding="utf-8"))
-        recipe = self.recipe
-        changed = [
-            name
-            for part in ("configs", "overrides")
-            for name in done[part].keys() | recipe[part].keys()
-            if done[part].get(name) != recipe[part].get(name)
-        ]
+        done, recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"], self.recipe
+        changed = [name for name in done.keys() | recipe.keys() if done.get(name) != recipe.get(name)]
         if changed:
             raise ValueError(
                 f"{self.folder} was run with other {', '.join(sorted(changed))}; "
@@ -116,12 +113,12 @@ class Grid:
         if overlays is None:
             return None
         folder = self.pretrain_dir / method / ("all" if self.transductive else f"fold{fold}")
-        own = {"fold": 0 if self.transductive else fold, "transductive": self.transductive}
+        own = {"fold": None if self.transductive else fold, "transductive": self.transductive}
         configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
         return Run("pretrain", configs, {**self.pretrain.get("overrides", {}), **own}, folder, self.threads)
 
-    def finetunings(self) -> list[tuple[Run, Run | None]]:
-        """List every fine-tuning with the pre-training it waits for, comparable ones side by side."""
+    def finetunings(self) -> list[Run]:
+        """List every fine-tuning, comparable ones side by side."""
         configs = bundle_configs("finetune", self.finetune.get("overlays", []))
         listed = []
         for draw in range(max([1, *self.draws.values()])):
@@ -135,7 +132,7 @@ class Grid:
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
                         start = {"pretrained": str(before.folder / "model.pt") if before else None}
                         overrides = {**self.finetune.get("overrides", {}), **own, **start}
-                        listed.append((Run("finetune", configs, overrides, folder, self.threads), before))
+                        listed.append(Run("finetune", configs, overrides, folder, self.threads, before))
         return listed
 
     def run(self, executor: Executor) -> None:
@@ -151,30 +148,32 @@ class Grid:
         waiting: dict[Path, list[Run]] = {}
         ready: dict[Path, Run] = {}
         every = self.finetunings()
-        for run, before in every:
-            if run.finished:
-                continue
-            if before is None or before.finished:
+        for run in every:
+            if run.before is not None and not run.before.finished:
+                waiting.setdefault(run.before.folder, []).append(run)
+                ready[run.before.folder] = run.before
+            elif not run.finished:
                 ready[run.folder] = run
-            else:
-                waiting.setdefault(before.folder, []).append(run)
-                ready[before.folder] = before
         # Pre-trainings first: they are long, and others wait for them.
         order = sorted(ready.values(), key=lambda run: run.bundle != "pretrain")
         running: dict[Future[float], Run] = {executor.submit(execute, run): run for run in order}
         failed: list[str] = []
         with tqdm(total=len(order) + sum(map(len, waiting.values())), desc="benchmark", unit="run") as bar:
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    run = running.pop(future)
-                    then = waiting.pop(run.folder, [])
-                    bar.update()
-                    if (error := future.exception()) is None:
-                        running |= {executor.submit(execute, next_run): next_run for next_run in then}
-                    else:
-                        failed.append(f"{run.folder}: {error}; see its log.txt")
-                        failed += [f"{next_run.folder}: not run, its pre-training failed" for next_run in then]
-                        bar.update(len(then))
+            try:
+                while running:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        run = running.pop(future)
+                        then = waiting.pop(run.folder, [])
+                        bar.update()
+                        if (error := future.exception()) is None:
+                            running |= {executor.submit(execute, next_run): next_run for next_run in then}
+                        else:
+                            failed.append(f"{run.folder}: {error}; see its log.txt")
+                            failed += [f"{next_run.folder}: not run, its pre-training failed" for next_run in then]
+                            bar.update(len(then))
+            finally:  # interrupted: the executor would still run what is queued
+                for future in running:
+                    future.cancel()
         if failed:
             raise RuntimeError("\n".join([f"{len(failed)} of {len(every)} runs are missing:", *failed]))
 
@@ -211,7 +210,7 @@ def execute(run: Run) -> float:
     if status != 0:
         lines = (run.folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
         raise RuntimeError(lines[-1] if lines else f"ended with status {status}")
-    facts = {**run.recipe, "seconds": round(seconds, 1), "versions": versions()}
+    facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "versions": versions()}
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
     return seconds

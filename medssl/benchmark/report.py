@@ -7,8 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
-from medssl.benchmark.results import read_results
-from medssl.benchmark.tables import fold_dice, learning_curve, mean_std_table, paired_differences, to_markdown
+from medssl.benchmark.results import at_step, read_results
+from medssl.benchmark.tables import (
+    by_labels,
+    fold_dice,
+    learning_curve,
+    mean_std_table,
+    paired_differences,
+    to_markdown,
+)
 from medssl.data import Manifest
 
 logger = logging.getLogger(__name__)
@@ -17,7 +24,7 @@ logger = logging.getLogger(__name__)
 def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "random") -> Path:
     """Write ``report.md`` and its pictures into a grid's folder, and log the main table.
 
-    Whatever is finished is reported; the grid need not be complete.
+    Whatever is finished is reported; the grid need not be complete. Differences and pictures need the baseline.
 
     Args:
         output_dir: the grid's folder.
@@ -29,20 +36,20 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     """
     folder = Path(output_dir)
     results = read_results(folder)
-    last = results["step"].max()
     main = mean_std_table(results)
     curves = plot_learning_curves(results, folder / "learning_curves.png")
-    labels = main.columns[0]
     sections = [
-        f"# {manifest.name}: Dice after {last} fine-tuning steps",
+        f"# {manifest.name}: Dice after the last fine-tuning step",
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
         "## Per case",
         to_markdown(main),
         "## Pooled over the voxels of a fold",
         to_markdown(mean_std_table(results, "pooled")),
         f"## Difference to {baseline}, per case",
-        "Same cases, folds and label draws; 95 % bootstrap interval over subjects.",
-        to_markdown(paired_differences(results, baseline)),
+        "Same cases, folds and label draws; 95 % bootstrap interval over subjects, blind to other draws and seeds.",
+        to_markdown(paired_differences(results, baseline))
+        if baseline in main.index
+        else f"{baseline} is not finished.",
         "## Over the fine-tuning steps",
         to_markdown(learning_curve(results)),
         f"![Dice over steps]({curves.name})",
@@ -51,9 +58,10 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "## Wall time, minutes a run",
         to_markdown(wall_time(folder), digits=1),
     ]
-    if segments(folder):
-        fold = int(results["fold"].min())
-        overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, baseline=baseline)
+    cell = common_cell(results)
+    if cell and baseline in main.index and segments(folder):
+        labels, fold, draw = cell
+        overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
         sections += [
             "## Predictions",
             f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
@@ -66,6 +74,17 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     return report
 
 
+def common_cell(results: pd.DataFrame) -> tuple[str, int, int] | None:
+    """Return number of labels, fold and draw of the first cell that every method has finished."""
+    methods = results.groupby(["labels", "fold", "draw"])["method"].nunique()
+    complete = methods[methods == results["method"].nunique()]
+    if complete.empty:
+        return None
+    label = by_labels(complete.index.unique("labels"))[0]
+    fold, draw = min((fold, draw) for other, fold, draw in complete.index if other == label)
+    return label, fold, draw
+
+
 def segments(folder: Path) -> bool:
     """Whether the finetune bundle's inference can run these networks; linear probes have no place in it."""
     receipts = folder.glob("finetune/*/*/model.json")
@@ -74,7 +93,7 @@ def segments(folder: Path) -> bool:
 
 def per_fold(results: pd.DataFrame) -> pd.DataFrame:
     """Return the last step's per-case Dice of every fold (column)."""
-    dice = fold_dice(results[results["step"] == results["step"].max()])
+    dice = fold_dice(at_step(results))
     return dice.pivot(index=["labels", "method"], columns="fold", values="dice")
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssl.engine.case_metrics import read_metrics
+
 FOLDER = re.compile(r"m(?P<labels>\d+|all)_fold(?P<fold>\d+)_draw(?P<draw>\d+)")
 
 
@@ -23,7 +25,7 @@ def read_results(output_dir: str | Path) -> pd.DataFrame:
         place = FOLDER.fullmatch(finished.parent.name)
         if place is None:
             continue
-        table = pd.read_csv(finished.with_name("metrics.csv"))
+        table = read_metrics(finished.with_name("metrics.csv"))
         names = {"method": finished.parent.parent.name, "labels": place["labels"]}
         tables.append(table.assign(**names, fold=int(place["fold"]), draw=int(place["draw"])))
     if not tables:
@@ -32,9 +34,9 @@ def read_results(output_dir: str | Path) -> pd.DataFrame:
 
 
 def at_step(results: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
-    """Return the rows of one training step, the last one by default."""
-    wanted = results["step"].max() if step is None else step
-    found = results[results["step"] == wanted]
+    """Return the rows of one training step, or by default of the last one of every run."""
+    last = results.groupby(["method", "labels", "fold", "draw"])["step"].transform("max")
+    found = results[results["step"] == (last if step is None else step)]
     if found.empty:
         raise ValueError(f"step must be one of {sorted(results['step'].unique())}, got {step}.")
     return found

@@ -26,10 +26,12 @@ def fold_dice(results: pd.DataFrame, metric: str = "case") -> pd.DataFrame:
 
 
 def mean_std_table(results: pd.DataFrame, metric: str = "case", step: int | None = None) -> pd.DataFrame:
-    """Return ``0.723(.04)`` for every method (row) and number of labels (column): mean and deviation over the folds."""
+    """Return ``0.723(.04)`` for every method (row) and number of labels (column): mean and deviation over the folds.
+
+    Of a single fold it is ``0.723(-)``.
+    """
     folds = fold_dice(at_step(results, step), metric).groupby(["method", "labels"])["dice"]
-    mean, deviation = folds.mean(), folds.std().fillna(0)
-    cells = pd.Series([f"{m:.3f}({f'{s:.2f}'.lstrip('0')})" for m, s in zip(mean, deviation, strict=True)], mean.index)
+    cells = folds.agg(lambda dice: f"{dice.mean():.3f}({f'{dice.std():.2f}'.lstrip('0') if len(dice) > 1 else '-'})")
     table = cells.unstack("labels", fill_value="-")
     methods = list(dict.fromkeys(results["method"]))
     return table.loc[methods, by_labels(table.columns)]

@@ -3,8 +3,9 @@
 from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler
+from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
-from medssl.data.splits import Split, folds, label_draw, split
+from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
 
 __all__ = [
     "Manifest",
@@ -13,9 +14,11 @@ __all__ = [
     "Split",
     "SubjectPairSampler",
     "VolumeSampler",
+    "find_scans",
     "folds",
     "label_draw",
     "load_manifest",
+    "pretrain_records",
     "split",
     "write_phantoms",
 ]

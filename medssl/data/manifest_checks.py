@@ -81,7 +81,9 @@ def check(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
         if (section, number) not in broken
     ]
     sound = {key: value for key, value in raw.items() if (key,) not in broken}
+    empty = [] if errors or rows else ["/: there must be a record in training, validation, test or unlabeled"]
     return [
+        *empty,
         *(f"/{'/'.join(map(escape, error.absolute_path))}: {explain(error)}" for error in errors),
         *wrong_names(rows, sound),
         *wrong_paths(rows, root, check_files),

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 
+from medssl.atomic import replace
 from medssl.data.splits import folds
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -43,12 +44,10 @@ def write_phantoms(root: str | Path, num_subjects: int = 20, seed: int = 0) -> P
             record: dict[str, Any] = {"case_id": case, "subject_id": name, "fold": fold_of[name]}
             for key, folder, volume in (("image", "imagesTr", image), ("label", "labelsTr", label)):
                 record[key] = f"{folder}/{case}.nii.gz"
-                save(nib.Nifti1Image(volume, affine), root / record[key])
+                replace(root / record[key], nib.Nifti1Image(volume, affine).to_filename)
             records.append(record)
-    manifest = root / "dataset.json"
-    part = manifest.with_suffix(".part")
-    part.write_text(manifest_text(records), encoding="utf-8")
-    part.replace(manifest)
+    manifest, text = root / "dataset.json", manifest_text(records)
+    replace(manifest, lambda file: file.write_text(text, encoding="utf-8"))
     return manifest
 
 
@@ -100,14 +99,6 @@ def draw_heart(seed: int, subject: int, phase: str) -> tuple[Array, Array, Array
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # LPS, as scanners store it
     affine[:3, 3] = rng.uniform(-50, 50, 3)
     return image.astype(np.int16), label, affine
-
-
-def save(image: nib.Nifti1Image, path: Path) -> None:
-    """Write a volume under another name, then rename it: there is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("part_" + path.name)
-    image.to_filename(part)
-    part.replace(path)
 
 
 def manifest_text(records: list[dict[str, Any]]) -> str:

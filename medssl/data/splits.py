@@ -27,6 +27,17 @@ class Split:
     test: list[Record]
     pretrain: list[Record]
 
+    @property
+    def selection(self) -> list[Record]:
+        """The held-out records, to choose weights by.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not self.held_out:
+            raise ValueError("every training subject is learnt from, none is left to choose by; lower num_labelled.")
+        return self.held_out
+
 
 def folds(subjects: Sequence[str], num_folds: int = 5, seed: int = 12345) -> list[list[str]]:
     """Deal subjects into folds as scikit-learn's ``KFold(num_folds, shuffle=True, random_state=seed)`` does.
@@ -68,17 +79,15 @@ def split(
         num_labelled: number of labelled subjects; None for all training subjects.
         draw: which draw of labelled subjects, see :py:func:`label_draw`; draw 0 is the manifest's ``labelled_order``
             where it has one.
-        transductive: also pre-train on the images of the test subjects, as the SAL paper does: on the same images
-            whatever the fold.
+        transductive: also pre-train on the images of the test subjects, as the SAL paper does.
         num_folds: where the manifest names no folds.
 
     Raises:
         ValueError: for a fold or a number of subjects that does not exist.
     """
     held = held_out_subjects(manifest, fold, num_folds)
+    barred = with_twins(manifest, held)
     everyone = sorted({record["subject_id"] for record in manifest.training} - held)
-    # A scan under another name is the same subject: it must not be learnt from either.
-    barred = held.union(*(group for group in manifest.duplicates if held & set(group)))
     given = manifest.labelled_order.get(fold) if draw == 0 and fold is not None else None
     training = [subject for subject in given or label_draw(everyone, draw) if subject not in barred]
     if num_labelled is not None and not 1 <= num_labelled <= len(training):
@@ -89,16 +98,48 @@ def split(
     drawn = set(training[:num_labelled])
 
     def of(names: set[str]) -> list[Record]:
-        return [record for record in manifest.training if record["subject_id"] in names]
+        return [labelled(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
-    test = of(held) if fold is not None else own_test(manifest)
-    images = manifest.training + manifest.unlabeled
-    if not transductive:
-        images = [record for record in images if record["subject_id"] not in barred]
-    elif fold is None:
-        images = images + test
-    unlabelled = [{key: value for key, value in record.items() if key != "label"} for record in images]
-    return Split(of(drawn), of(set(training) - drawn), test, unlabelled)
+    test = of(held) if fold is not None else [labelled(manifest, record) for record in own_test(manifest)]
+    return Split(of(drawn), of(set(training) - drawn), test, pretrain_records(manifest, fold, transductive, num_folds))
+
+
+def pretrain_records(
+    manifest: Manifest, fold: int | None = 0, transductive: bool = False, num_folds: int = 5
+) -> list[Record]:
+    """Return the images to pre-train on, without labels.
+
+    Args:
+        manifest: of the data set.
+        fold: whose test subjects, and their twins, are left out; None leaves out those of the manifest's own test
+            section. Of no account when transductive.
+        transductive: take every image of every section.
+        num_folds: where the manifest names no folds.
+
+    Raises:
+        ValueError: for a fold that does not exist.
+    """
+    if transductive:
+        images = manifest.training + manifest.unlabeled + manifest.validation + manifest.test
+        barred = set()
+    else:
+        images = manifest.training + manifest.unlabeled
+        barred = with_twins(manifest, held_out_subjects(manifest, fold, num_folds))
+    kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
+    return [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
+
+
+def labelled(manifest: Manifest, record: Record) -> Record:
+    """Return what fine-tuning needs of a record; classes that were contoured only where others were not."""
+    kept = {key: record[key] for key in ("case_id", "subject_id", "image", "label")}
+    known = record.get("known_classes")
+    partial = known is not None and set(known) < manifest.labels.keys() - {0}
+    return {**kept, "known_classes": known} if partial else kept
+
+
+def with_twins(manifest: Manifest, subjects: set[str]) -> set[str]:
+    """Add the other names of subjects: a scan under another name must not be learnt from either."""
+    return subjects.union(*(group for group in manifest.duplicates if subjects & set(group)))
 
 
 def held_out_subjects(manifest: Manifest, fold: int | None, num_folds: int) -> set[str]:

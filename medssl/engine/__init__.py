@@ -8,7 +8,7 @@ from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
-from medssl.engine.receipt import read_receipt, versions
+from medssl.engine.receipt import provenance, read_receipt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
 from medssl.engine.views import PrepareViews
@@ -25,6 +25,7 @@ __all__ = [
     "Progress",
     "ScalarLog",
     "SetEpoch",
+    "provenance",
     "read_receipt",
     "versions",
 ]

@@ -7,6 +7,8 @@ import pandas as pd
 from ignite.engine import Engine, Events
 from monai.metrics import get_confusion_matrix
 
+from medssl.atomic import replace
+
 
 class CaseMetrics:
     """Count, for every case and class, what was hit and missed, and write ``metrics.csv`` after each evaluation.
@@ -51,12 +53,15 @@ class CaseMetrics:
             step = engine.state.epoch * self.steps_per_epoch  # MONAI gives the evaluator the trainer's epoch
             rows.insert(0, "step", step)
             if self.file.is_file():
-                known = pd.read_csv(self.file)
+                known = read_metrics(self.file)
                 rows = pd.concat([known[known["step"] < step], rows])
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".part")
-        rows.to_csv(temporary, index=False)
-        temporary.replace(self.file)
+        replace(self.file, lambda file: rows.to_csv(file, index=False))
+
+
+def read_metrics(file: str | Path) -> pd.DataFrame:
+    """Read a ``metrics.csv``: names are text, whether they look like numbers or like nothing."""
+    names = ("case_id", "subject_id", "class")
+    return pd.read_csv(file, converters=dict.fromkeys(names, str))
 
 
 def mean_dice(rows: pd.DataFrame) -> str:

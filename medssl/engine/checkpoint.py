@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from medssl.atomic import previous, replace
 from medssl.engine.receipt import versions
 
 logger = logging.getLogger(__name__)
@@ -33,15 +32,15 @@ class Checkpoint:
 
     The folder receives ``last.pt`` (state of the run), ``model.pt`` (weights, a flat state_dict) and ``model.json``
     (the receipt). Each is written under another name, flushed and renamed, its predecessor kept as ``*.previous.*``:
-    a kill at any moment leaves a readable checkpoint.
+    a kill at any moment leaves a readable checkpoint. A run of another recipe is not resumed: what the receipts say,
+    and the length of the run, must be the same.
 
     Args:
         folder: of this run alone.
         state: what training changes, by name: network, optimizer, schedule.
         weights: called for the tensors of ``model.pt``.
-        receipt: facts about the run that go into ``model.json``, beside versions, time and progress.
+        receipt: facts about the run that go into ``model.json``, beside versions, time and progress; as JSON has them.
         resume: continue from ``last.pt`` where there is one; False refuses a folder that holds a run.
-        interval: epochs between checkpoints; the last epoch is always written.
     """
 
     def __init__(
@@ -51,16 +50,15 @@ class Checkpoint:
         weights: Callable[[], dict[str, Tensor]],
         receipt: Mapping[str, Any],
         resume: bool = True,
-        interval: int = 1,
     ) -> None:
         self.folder, self.state, self.weights = Path(folder), dict(state), weights
-        self.receipt, self.resume, self.interval = dict(receipt), resume, interval
-        self.told: BaseException | None = None
+        self.receipt, self.resume = json.loads(json.dumps(dict(receipt))), resume
+        self.reported: BaseException | None = None
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_end)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.interrupted)
 
     def start(self, engine: Engine) -> None:
@@ -71,15 +69,11 @@ class Checkpoint:
         if not self.resume:
             raise FileExistsError(f"{self.folder} holds a run; continue it with resume true, or choose another folder.")
         saved = load_last(last)
-        missing = self.state.keys() ^ saved["state"].keys()
-        if missing:
+        changed = differences(saved["recipe"], self.recipe(engine))
+        if changed:
             raise ValueError(
-                f"{last} and this run do not keep the same things: {sorted(missing)}; was the recipe changed?"
-            )
-        if saved["epoch"] > engine.state.max_epochs:
-            raise ValueError(
-                f"{last} stands at epoch {saved['epoch']}, beyond max_epochs {engine.state.max_epochs}; "
-                "raise it or start afresh."
+                f"{self.folder} holds a run of another recipe: {changed}. "
+                "Give it its old recipe, or choose another folder."
             )
         for name, thing in self.state.items():
             thing.load_state_dict(saved["state"][name])
@@ -89,29 +83,28 @@ class Checkpoint:
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         logger.info("resumed %s after epoch %d of %d.", self.folder, saved["epoch"], engine.state.max_epochs)
 
-    def epoch_end(self, engine: Engine) -> None:
-        """Write the checkpoint that is due."""
-        if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
-            self.save(engine)
+    def recipe(self, engine: Engine) -> dict[str, Any]:
+        """Return what two runs must share to be one: a schedule of another length is another run."""
+        length = {"max_epochs": engine.state.max_epochs, "steps_per_epoch": len(engine.state.dataloader)}
+        return {**self.receipt, **length, "state": sorted(self.state)}
 
     def save(self, engine: Engine) -> None:
         """Write state, weights and receipt."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         progress = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         everything = {
             "state": {name: thing.state_dict() for name, thing in self.state.items()},
+            "recipe": self.recipe(engine),
             "rng": torch.get_rng_state(),
-            "cuda_rng": cuda,
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             **progress,
         }
         save_weights(self.folder / "model.pt", self.weights(), self.receipt | progress)
-        replace(self.folder / "last.pt", lambda file: torch.save(everything, file))
+        replace(self.folder / "last.pt", lambda file: torch.save(everything, file), keep=True)
 
     def interrupted(self, engine: Engine, error: BaseException) -> None:
         """Say what is left of the run, then let the error go on."""
-        if error is not self.told and (self.folder / "last.pt").exists():  # ignite raises it twice
-            self.told = error
+        if error is not self.reported and (self.folder / "last.pt").exists():  # ignite raises it twice
+            self.reported = error
             logger.error(
                 "stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder
             )
@@ -120,43 +113,11 @@ class Checkpoint:
 
 def save_weights(path: Path, weights: dict[str, Tensor], receipt: Mapping[str, Any]) -> None:
     """Write a flat state_dict and the receipt beside it, atomically, keeping the previous ones."""
-    facts = {
-        **receipt,
-        "tensors": len(weights),
-        "versions": versions(),
-        "written": datetime.now(UTC).isoformat("T", "seconds"),
-    }
+    written = datetime.now(UTC).isoformat("T", "seconds")
+    facts = json.dumps({**receipt, "tensors": len(weights), "versions": versions(), "written": written}, indent=1)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    replace(path, lambda file: torch.save(contiguous, file))
-    replace(
-        path.with_suffix(".json"), lambda file: file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    )
-
-
-def replace(path: Path, write: Callable[[Path], Any], keep: bool = True) -> None:
-    """Let ``write`` make a file beside ``path``, flush it to the disk, keep the old one, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(
-            f"could not write {path} ({free / 2**20:.0f} MiB free there); the previous one is intact."
-        ) from error
-    if keep and path.exists():
-        older = previous(path)
-        older.unlink(missing_ok=True)
-        os.link(path, older)
-    os.replace(temporary, path)
-
-
-def previous(path: Path) -> Path:
-    """Name of the checkpoint before this one: ``last.previous.pt``."""
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
+    replace(path, lambda file: torch.save(contiguous, file), keep=True)
+    replace(path.with_suffix(".json"), lambda file: file.write_text(facts + "\n", encoding="utf-8"), keep=True)
 
 
 def load_last(path: Path) -> dict[str, Any]:
@@ -170,3 +131,15 @@ def load_last(path: Path) -> dict[str, Any]:
         except (RuntimeError, EOFError, OSError) as error:
             logger.warning("%s cannot be read (%s); trying the one before it.", file, error)
     raise ValueError(f"neither {path} nor {previous(path)} can be read; start afresh in another folder.")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Write what differs between two recipes: ``fold was 0, is 1``."""
+    keys = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} was {shortened(old.get(key))}, is {shortened(new.get(key))}" for key in sorted(keys))
+
+
+def shortened(value: Any) -> str:
+    """Write a value, the middle of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:50]} ... {text[-20:]}"

@@ -1,10 +1,12 @@
 """Stop at the first loss that is no number, before it reaches the weights."""
 
+import math
 from typing import Any
 
-import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
+
+from medssl.engine.scalars import scalars
 
 
 class NonFiniteGuard:
@@ -19,11 +21,11 @@ class NonFiniteGuard:
 
     def __call__(self, engine: Engine) -> None:
         """Check the loss of this iteration."""
-        loss = engine.state.output["loss"]
-        if torch.isfinite(loss).all():
+        loss = scalars(engine)["loss"]
+        if math.isfinite(loss):
             return
         raise FloatingPointError(
-            f"the loss became {loss.item()} at iteration {engine.state.iteration} (epoch {engine.state.epoch}) "
+            f"the loss became {loss} at iteration {engine.state.iteration} (epoch {engine.state.epoch}) "
             f"in a batch of {', '.join(cases(engine.state.batch))}; look at these scans, or lower the learning rate. "
             "The last checkpoint is intact."
         )

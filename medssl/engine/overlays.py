@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from monai.metrics import compute_dice
 from nibabel.affines import voxel_sizes
 
-from medssl.engine.checkpoint import replace
+from medssl.atomic import replace
 
 # Okabe and Ito's colours, told apart by everybody.
 COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
@@ -93,5 +93,5 @@ def draw_slice(axes: Axes, image: Any, mask: Any, num_classes: int) -> None:
 def save_figure(figure: Figure, file: str | Path) -> Path:
     """Write a picture; a reader never sees half of it."""
     file = Path(file)
-    replace(file, lambda part: figure.savefig(part, dpi=110, format="png"), keep=False)
+    replace(file, lambda part: figure.savefig(part, dpi=110, format="png"))
     return file

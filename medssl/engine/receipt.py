@@ -1,13 +1,17 @@
 """What a checkpoint must say about itself, as JSON beside it."""
 
+import hashlib
 import json
+import logging
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from medssl import __version__
 
+logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "scikit-image")
 
 
@@ -33,3 +37,39 @@ def read_receipt(path: str | Path) -> dict[str, Any]:
         )
     receipt: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return receipt
+
+
+def provenance(
+    checkpoint: str | Path | None, manifest: str, contract: Mapping[str, Any], test_subjects: Sequence[str]
+) -> dict[str, Any] | None:
+    """Say for a receipt what fine-tuning starts from, and warn where it should not be silent.
+
+    Args:
+        checkpoint: of the pre-training; None for random weights.
+        manifest: name of the data set that is fine-tuned on.
+        contract: ``spacing``, ``slice_axis`` and ``window`` that fine-tuning uses; others than those of the
+            pre-training are warned of.
+        test_subjects: of the fold; those whose images the pre-training has seen are warned of and listed.
+
+    Returns:
+        ``checkpoint``, its ``sha256``, ``method`` and ``test_subjects_seen``; None without a checkpoint.
+    """
+    if checkpoint is None:
+        return None
+    facts = {"checkpoint": str(checkpoint), "sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()}
+    if not Path(checkpoint).with_suffix(".json").is_file():
+        logger.warning("no receipt beside %s: what it saw, and at which spacing and window, is not known.", checkpoint)
+        return facts
+    receipt = read_receipt(checkpoint)
+    for key, value in contract.items():
+        if key in receipt and receipt[key] != value:
+            logger.warning(
+                "%s was pre-trained with %s %s and is fine-tuned with %s.", checkpoint, key, receipt[key], value
+            )
+    seen = sorted(set(test_subjects) & set(receipt["subjects"])) if receipt.get("manifest") == manifest else []
+    if seen:
+        logger.warning(
+            "%s saw the images of %d of %d test subjects: name the result transductive.",
+            *(checkpoint, len(seen), len(set(test_subjects))),
+        )
+    return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}

@@ -9,16 +9,28 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from medssl.atomic import replace
+
 
 def scalars(engine: Engine) -> dict[str, float]:
-    """Return the scalar entries of an engine's output: the loss, and a method's terms where it has any."""
-    found = {"loss": engine.state.output["loss"]}
-    terms = engine.state.output.get("pred")
+    """Return the scalar entries of an engine's output: the loss, and a method's terms where it has any.
+
+    However many handlers ask, a step waits for the device once.
+    """
+    output = engine.state.output
+    known = getattr(engine.state, "scalars", None)
+    if known is not None and known[0] is output["loss"]:
+        values: dict[str, float] = known[1]
+        return values
+    found = {"loss": output["loss"]}
+    terms = output.get("pred")
     if isinstance(terms, dict):
         found |= terms
-    values = {name: value for name, value in found.items() if isinstance(value, Tensor) and value.numel() == 1}
-    together = torch.stack([value.detach().float().flatten()[0] for value in values.values()]).tolist()  # one wait
-    return dict(zip(values, together, strict=True))
+    numbers = {name: value for name, value in found.items() if isinstance(value, Tensor) and value.numel() == 1}
+    together = torch.stack([value.detach().float().flatten()[0] for value in numbers.values()]).tolist()
+    values = dict(zip(numbers, together, strict=True))
+    engine.state.scalars = output["loss"], values
+    return values
 
 
 class ScalarLog:
@@ -65,9 +77,7 @@ class ScalarLog:
 
     def write(self, engine: Engine) -> None:
         """Write what has come so far; a reader never sees half a file."""
-        temporary = self.folder / "scalars.csv.part"
-        pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        temporary.replace(self.folder / "scalars.csv")
+        replace(self.folder / "scalars.csv", lambda file: pd.DataFrame(self.rows).to_csv(file, index=False))
 
     def close(self, engine: Engine) -> None:
         """Close TensorBoard's file."""

@@ -1,6 +1,7 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
+from medssl.transforms.same_grid import SameGridd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
 from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
@@ -16,6 +17,7 @@ __all__ = [
     "RandSpatialBatch",
     "ResampleToSpacing",
     "ResampleToSpacingd",
+    "SameGridd",
     "Window",
     "Windowd",
 ]

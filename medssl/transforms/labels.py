@@ -11,7 +11,7 @@ from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import LabelFilter, MapTransform, Transform
 from monai.utils import convert_to_tensor
 
-from medssl.transforms.spacing import name
+from medssl.transforms.origin import origin
 
 
 class KnownLabels(Transform):
@@ -45,22 +45,26 @@ class KnownLabels(Transform):
         found, counts = torch.unique(convert_to_tensor(label, track_meta=False), return_counts=True)
         voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
         stray = {value: count for value, count in voxels.items() if value not in self.labels}
-        fractions = {value: count for value, count in stray.items() if value != round(value)}
+        fractions = {value: count for value, count in stray.items() if value % 1 != 0}  # NaN too
         if fractions:
             raise ValueError(
-                f"labels must be whole numbers, got {shown(fractions)}{name(label)}; resample them with mode nearest."
+                f"labels must be whole numbers, got {shown(fractions)}{origin(label)}; resample them with mode nearest."
             )
         refused = {value: n for value, n in stray.items() if not {"other", str(round(value))} & self.policy.keys()}
         if refused:
             raise ValueError(
-                f"labels must be among {self.labels}, got {shown(refused)}{name(label)}; "
+                f"labels must be among {self.labels}, got {shown(refused)}{origin(label)}; "
                 "name the ids in the manifest's labels, or drop them in its label_policy."
             )
         return self.filter(label) if stray else label
 
 
 class KnownLabelsd(MapTransform):
-    """Dictionary-based :py:class:`KnownLabels`: ``KnownLabelsd("label", manifest.labels, manifest.label_policy)``."""
+    """Dictionary-based :py:class:`KnownLabels`: ``KnownLabelsd("label", manifest.labels, manifest.label_policy)``.
+
+    A record with ``known_classes`` that leave some out is refused: there an organ nobody looked for would be learnt,
+    and judged, as background.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,12 @@ class KnownLabelsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with its label maps checked."""
+        missing = sorted(set(self.known.labels) - {0} - set(data.get("known_classes", self.known.labels)))
+        if missing:
+            raise ValueError(
+                f"a labelled case must have all classes contoured, {data.get('case_id', 'one')} is without {missing}; "
+                "nothing masks them yet: leave the case or the classes out of the manifest."
+            )
         return {**data, **{key: self.known(data[key]) for key in self.key_iterator(data)}}
 
 

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, MultiSampleTrait, Randomizable, Trans
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from medssl.transforms.spacing import name
+from medssl.transforms.origin import origin
 
 
 class RandSlices(Randomizable, Transform, MultiSampleTrait):
@@ -163,7 +163,7 @@ def count(volume: NdarrayOrTensor, axis: int) -> int:
     if volume.ndim < axis + 2:
         raise ValueError(
             f"a volume to slice along axis {axis} must be (C, *) with {axis + 1} spatial dimensions or more, "
-            f"got {tuple(volume.shape)}{name(volume)}; add the channel with EnsureChannelFirstd."
+            f"got {tuple(volume.shape)}{origin(volume)}; add the channel with EnsureChannelFirstd."
         )
     return int(volume.shape[1 + axis])
 

@@ -14,6 +14,8 @@ from monai.transforms import InvertibleTransform, MapTransform, Orientation, Spa
 from monai.transforms.spatial.functional import orientation
 from monai.utils import TraceKeys, ensure_tuple_rep
 
+from medssl.transforms.origin import origin
+
 # Slices are numbered in the direction of the letter; within them rows and columns run as a radiologist looks at them.
 AXCODES = {"S": "SPL", "I": "IPL", "A": "AIL", "P": "PIL", "R": "RIP", "L": "LIP"}
 
@@ -84,7 +86,7 @@ class ResampleToSpacing(InvertibleTransform):
         """Return the direction in which this volume's slices are numbered, as one letter."""
         if volume.ndim != 4:
             raise ValueError(
-                f"a volume must be (C, *) with three spatial dimensions, got {tuple(volume.shape)}{name(volume)}; "
+                f"a volume must be (C, *) with three spatial dimensions, got {tuple(volume.shape)}{origin(volume)}; "
                 "split a series of frames into volumes first."
             )
         if not isinstance(volume, MetaTensor):
@@ -94,14 +96,14 @@ class ResampleToSpacing(InvertibleTransform):
         flat = not np.isfinite(affine).all() or (sizes == 0).any()
         if flat or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
             raise ValueError(
-                f"an affine must be finite and span three axes, got {affine.tolist()}{name(volume)}; "
+                f"an affine must be finite and span three axes, got {affine.tolist()}{origin(volume)}; "
                 "repair the header or leave the case out."
             )
         if self.slice_axis != "largest_spacing":
             return self.slice_axis
         if np.isclose(sizes, sizes.max(), rtol=1e-3).sum() > 1:
             raise ValueError(
-                f"largest_spacing needs one axis of largest spacing, got {sizes.round(4).tolist()} mm{name(volume)}; "
+                f"largest_spacing needs one axis of largest spacing, got {sizes.round(4).tolist()} mm{origin(volume)}; "
                 "name the slice axis, such as S."
             )
         letter = nib.aff2axcodes(affine)[int(sizes.argmax())]
@@ -137,9 +139,3 @@ class ResampleToSpacingd(MapTransform, InvertibleTransform):
         """Return the dictionary with its volumes back on their files' grids."""
         pairs = self.key_iterator(data, self.resamplers)
         return {**data, **{key: resample.inverse(data[key]) for key, resample in pairs}}
-
-
-def name(volume: object) -> str:
-    """Say which file a volume came from, if it knows."""
-    file = volume.meta.get("filename_or_obj") if isinstance(volume, MetaTensor) else None
-    return f" in {file}" if file else ""

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRan
 from monai.transforms.utils_pytorch_numpy_unification import clip, percentile
 from monai.utils import convert_to_tensor
 
-from medssl.transforms.spacing import name
+from medssl.transforms.origin import origin
 
 
 class Window(Transform):
@@ -59,22 +59,22 @@ class Window(Transform):
         lowest, highest = torch.aminmax(convert_to_tensor(volume, track_meta=False))
         if not (lowest.isfinite() and highest.isfinite()):  # NaN reaches both
             raise ValueError(
-                f"a volume's intensities must be finite, got {float(lowest):g} to {float(highest):g}{name(volume)}; "
+                f"a volume's intensities must be finite, got {float(lowest):g} to {float(highest):g}{origin(volume)}; "
                 "repair the file or leave the case out."
             )
         if self.hu is not None:
             return self.hu(volume)
         if lowest == highest:
             raise ValueError(
-                f"a volume's intensities{name(volume)} cannot be scaled where they are all {float(lowest):g}; "
+                f"a volume's intensities{origin(volume)} cannot be scaled where they are all {float(lowest):g}; "
                 "leave the case out."
             )
         if self.percentiles is not None:  # both at once: MONAI's ClipIntensityPercentiles sorts twice
             lowest, highest = percentile(convert_to_tensor(volume, track_meta=False), self.percentiles)
             if lowest == highest:
                 raise ValueError(
-                    f"percentiles {self.percentiles} leave nothing to scale, both are {float(lowest):g}{name(volume)}; "
-                    "widen them or leave the case out."
+                    f"percentiles {self.percentiles} leave nothing to scale, both are {float(lowest):g}"
+                    f"{origin(volume)}; widen them or leave the case out."
                 )
             volume = clip(volume, lowest, highest)
         return self.zscore(volume) if self.zscore is not None else volume

@@ -51,8 +51,8 @@ def test_pooled_dice_weighs_voxels_and_case_dice_cases():
         + rows("random", 0, "small", (0.0, 0.0), counts=(0, 1, 1))
     )
     assert pooled_dice(table)["dice"].item() == pytest.approx(180 / (180 + 11 + 11))
-    assert mean_std_table(table).loc["random", "2"] == "0.450(.00)"
-    assert mean_std_table(table, "pooled").loc["random", "2"] == "0.891(.00)"
+    assert mean_std_table(table).loc["random", "2"] == "0.450(-)"  # of one fold there is no deviation
+    assert mean_std_table(table, "pooled").loc["random", "2"] == "0.891(-)"
     with pytest.raises(ValueError, match="metric must be case or pooled, got 'mean'"):
         mean_std_table(table, "mean")
 
@@ -150,3 +150,12 @@ def test_the_improvements_of_the_lrc_papers_table_1_are_counted_as_its_text_coun
         better = paired_differences(pd.DataFrame(table), "without", num_bootstrap=10).iloc[0]["better"]
         counts.append(round(10 * better))
     assert counts == [9, 10, 7, 9, 10, 6]
+
+
+def test_the_last_step_is_that_of_each_run_where_runs_differ_in_length():
+    table = pd.DataFrame(
+        rows("random", 0, "x", (0.5, 0.5), step=40) + rows("random", 0, "x", (0.7, 0.7), step=90, labels="6")
+    )
+    shown = mean_std_table(table).loc["random"]
+    assert shown["2"] == "0.500(-)"
+    assert shown["6"] == "0.700(-)"

@@ -16,6 +16,13 @@ from medssl.resources import resource
 CONFIGS = resource("bundles/finetune/configs")
 
 
+def refusal(call, *args, **kwargs):
+    """What is shown when a bundle refuses to run: MONAI's error and, above it, ours."""
+    with pytest.raises(RuntimeError) as raised:
+        call(*args, **kwargs)
+    return "".join(traceback.format_exception(raised.value))
+
+
 @pytest.fixture
 def scans(phantoms, tmp_path):
     """Two scans in a folder of their own, one of them turned."""
@@ -42,7 +49,10 @@ def test_the_receipt_names_the_subjects_and_how_the_weights_were_chosen(finetune
     receipt = json.loads((finetuned / "models" / "model.json").read_text())
     assert len(receipt["labelled"]) == 2
     assert receipt["selection"] == "last"
-    assert receipt["pretrained"] == str(pretrained)
+    assert receipt["pretrained"]["checkpoint"] == str(pretrained)
+    assert receipt["pretrained"]["method"] == "SAL"
+    tested = {row.case_id.split("_")[0] for row in pd.read_csv(finetuned / "models" / "metrics.csv").itertuples()}
+    assert receipt["pretrained"]["test_subjects_seen"] == sorted(tested)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,8 @@ def test_every_overlay_trains(overlay, file, selection, run_bundle, pretrained, 
     )
     receipt = json.loads((output / f"{file}.json").read_text())
     assert receipt["selection"] == selection
+    assert (output / "held_out.csv").exists() == (overlay == "select_best")
+    assert (output / "metrics.csv").exists() == (overlay != "select_best")
     assert torch.load(output / f"{file}.pt", weights_only=True)
 
 
@@ -101,14 +113,15 @@ def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path
 
 @pytest.mark.parametrize(("config", "kind"), [("train", "train"), ("inference", "infer")])
 def test_the_properties_are_all_there(config, kind, finetuned, phantoms):
-    train = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), "width": 4} if kind == "train" else {}
+    train = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), "width": 4}
+    infer = {"dataset_dir": str(phantoms.parent / "imagesTr")}
     workflow = ConfigWorkflow(
         config_file=str(CONFIGS / f"{config}.yaml"),
         meta_file=str(CONFIGS / "metadata.json"),
         logging_file=str(CONFIGS / "logging.conf"),
         workflow_type=kind,
         bundle_root=str(finetuned),
-        **train,
+        **(train if kind == "train" else infer),
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -133,7 +146,38 @@ def test_exports_to_torchscript(finetuned, tmp_path):
 
 
 def test_without_weights_inference_says_what_is_missing(tmp_path, scans):
-    with pytest.raises(RuntimeError) as raised:  # MONAI's, from ours
-        run(config_file=str(CONFIGS / "inference.yaml"), bundle_root=str(tmp_path), dataset_dir=str(scans))
-    shown = "".join(traceback.format_exception(raised.value))
+    shown = refusal(run, config_file=str(CONFIGS / "inference.yaml"), bundle_root=str(tmp_path), dataset_dir=str(scans))
     assert f"no receipt {tmp_path}/models/model.json beside the weights" in shown
+
+
+def test_the_last_weights_are_evaluated_whatever_the_interval(run_bundle, tmp_path):
+    output = run_bundle("finetune", ["train", "small"], tmp_path / "m", num_labelled=1, max_epochs=3, val_interval=2)
+    assert sorted(pd.read_csv(output / "metrics.csv")["step"].unique()) == [4, 6]
+
+
+def test_another_recipe_does_not_continue_a_run(run_bundle, tmp_path):
+    run_bundle("finetune", ["train", "small"], tmp_path / "m", num_labelled=1, max_epochs=1)
+    for changed, message in (({"num_labelled": 2}, "labelled was"), ({"max_epochs": 2}, "max_epochs was 1, is 2")):
+        with pytest.raises(ValueError, match=message):
+            run_bundle(
+                "finetune", ["train", "small"], tmp_path / "m", **{"num_labelled": 1, "max_epochs": 1, **changed}
+            )
+
+
+def test_choosing_weights_needs_subjects_to_choose_by(run_bundle, tmp_path):
+    assert "none is left to choose by" in refusal(
+        run_bundle, "finetune", ["train", "small", "select_best"], tmp_path / "m"
+    )
+
+
+def test_an_encoder_of_another_spacing_is_warned_of(run_bundle, pretrained, tmp_path, capfd):
+    options = {"num_labelled": 1, "max_epochs": 1, "pretrained": str(pretrained), "spacing": [None, 2.0, 2.0]}
+    run_bundle("finetune", ["train", "small"], tmp_path / "m", **options)
+    shown = capfd.readouterr().err
+    assert "was pre-trained with spacing [None, 1.6, 1.6] and is fine-tuned with [None, 2.0, 2.0]" in shown
+    assert "saw the images of 2 of 2 test subjects" in shown
+
+
+def test_a_folder_without_scans_is_said_to_be_one(finetuned, tmp_path):
+    config = str(CONFIGS / "inference.yaml")
+    assert "no NIfTI file" in refusal(run, config_file=config, bundle_root=str(finetuned), dataset_dir=str(tmp_path))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medssl.data import Manifest, folds, label_draw, split
+from medssl.data import Manifest, folds, label_draw, pretrain_records, split
 
 PATIENTS = [f"patient{number:03d}" for number in range(1, 101)]
 # Labelled subjects of the PCL reference, the first of each fold: random.seed(1234), random.sample of the training keys.
@@ -148,3 +148,26 @@ def test_refuses_more_labels_than_there_are_subjects():
         split(manifest(PATIENTS), 0, 81)
     with pytest.raises(ValueError, match="3 subjects make 2 to 3 folds, got 5"):
         folds(["a", "b", "c"])
+
+
+def test_pretraining_needs_no_folds_where_it_takes_every_image():
+    unlabeled = [{"case_id": str(n), "subject_id": str(n), "image": str(n), "phase": "x"} for n in range(7)]
+    images = pretrain_records(manifest(["a"], unlabeled=unlabeled), fold=None, transductive=True)
+    assert [record["case_id"] for record in images] == ["a_ed", "a_es", *"0123456"]
+    assert {frozenset(record) for record in images} == {frozenset({"case_id", "subject_id", "image"})}
+
+
+def test_records_say_which_classes_were_contoured_only_where_some_were_not():
+    data = manifest(["a", "b", "c", "d", "e"])
+    for record in data.training:
+        record["known_classes"] = [] if record["subject_id"] == "a" else [1]
+    parts = split(data, 0)
+    marked = {r["subject_id"] for r in parts.labelled + parts.test if "known_classes" in r}
+    assert marked == {"a"}
+
+
+def test_there_must_be_subjects_to_choose_weights_by():
+    data = manifest(PATIENTS)
+    assert subjects(split(data, 0, 78).selection) == subjects(split(data, 0, 78).held_out)
+    with pytest.raises(ValueError, match="none is left to choose by; lower num_labelled"):
+        _ = split(data, 0).selection

@@ -63,11 +63,17 @@ def test_warns_only_where_loss_and_spread_both_say_collapse(make_trainer, caplog
     assert sum(record.levelno == logging.WARNING for record in caplog.records) == (2 if warns else 0)
 
 
-def test_autocast_is_the_inferers_business_and_the_parameters_stay_float32():
-    network = torch.nn.Linear(4, 4)
-    call = lambda inputs, network: network(inputs)  # noqa: E731
-    assert AutocastInferer(call)(torch.ones(1, 4), network).dtype == torch.bfloat16
-    assert AutocastInferer(call, enabled=False)(torch.ones(1, 4), network).dtype == torch.float32
+@pytest.mark.parametrize(("enabled", "inside"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_network_computes_in_bfloat16_and_hands_out_float32(enabled, inside):
+    network, seen = torch.nn.Linear(4, 4), []
+
+    def infer(inputs, network):
+        output = network(inputs)
+        seen.append(output.dtype)
+        return output
+
+    assert AutocastInferer(infer, enabled)(torch.ones(1, 4), network).dtype == torch.float32
+    assert seen == [inside]
     assert network.weight.dtype == torch.float32
 
 

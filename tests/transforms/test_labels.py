@@ -53,3 +53,10 @@ def test_the_dictionary_transform_takes_what_a_manifest_says():
     assert out["label"].tolist() == [[0, 7, 0]]
     assert out["image_path"] == "a"
     assert isinstance(out["label"], MetaTensor)
+
+
+def test_a_case_whose_organs_were_not_all_contoured_is_refused():
+    transform = KnownLabelsd("label", LABELS)
+    assert transform({"label": volume(0, 1), "known_classes": [1, 2]})
+    with pytest.raises(ValueError, match=r"pt_3 is without \[2\]; nothing masks them yet"):
+        transform({"label": volume(0, 1), "known_classes": [1], "case_id": "pt_3"})
