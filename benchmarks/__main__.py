@@ -1,4 +1,4 @@
-"""Run all benchmarks: ``python -m benchmarks``, with ``--quick`` those of the CI."""
+"""Run all benchmarks: ``python -m benchmarks``, with ``--quick`` small sizes."""
 
 from benchmarks import global_positional, local_alignment
 from benchmarks.measuring import main

@@ -1,4 +1,4 @@
-"""P5: the positional loss against a broadcast cosine, as the PCL reference code has it, and against NT-Xent."""
+"""The positional loss against a broadcast cosine, as the PCL reference code has it, and against NT-Xent."""
 
 from collections.abc import Callable
 
@@ -35,15 +35,15 @@ def compare(slices: int, width: int) -> Report:
         BROADCAST,
         measure({name: Variant(backward(loss, embeddings)) for name, loss in losses.items()}),
     )
-    goals = {512: (40, 0.01), 128: (15, 0.1)}  # those of the CI's size are our own
+    goals = {512: (40, 0.01), 128: (15, 0.1)}  # at the small size laxer: launching kernels weighs more
     if slices in goals:
         speed, memory = goals[slices]
         difference = (losses[OURS]() / losses[BROADCAST]() - 1).abs().item()
         report.goals = [
-            Goal("P5 times as fast as the broadcast cosine", report.ratio(BROADCAST, OURS), speed, True),
-            Goal("P5 its peak, as a part", report.ratio(OURS, BROADCAST, "megabytes"), memory, False),
-            Goal("P5 relative difference of the two losses", difference, 1e-6, False),
-            Goal("P5 time as a part of lightly's NT-Xent", report.ratio(OURS, LIGHTLY), 1.1, False),
+            Goal("times as fast as the broadcast cosine", report.ratio(BROADCAST, OURS), speed, True),
+            Goal("its peak, as a part", report.ratio(OURS, BROADCAST, "megabytes"), memory, False),
+            Goal("relative difference of the two losses", difference, 1e-6, False),
+            Goal("time as a part of lightly's NT-Xent", report.ratio(OURS, LIGHTLY), 1.1, False),
             Goal("time as a part of NT-Xent's at its leanest", report.ratio(OURS, NT_XENT), 1.3, False),
         ]
     return report

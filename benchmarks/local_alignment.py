@@ -1,4 +1,4 @@
-"""P4: the windowed local alignment against one product per pair of slices, over the plane and over gathered windows."""
+"""The windowed local alignment against one product per pair of slices, over the plane and over gathered windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SAMPLE = 8  # pairs that the loop over pairs is timed on
 
 @dataclass
 class Setting:
-    """Features of two subjects in two views; what P4 asks for: speed over the plane, speed and memory over the bmm."""
+    """Features of two subjects in two views; what is asked for: speed over the plane, speed and memory over the bmm."""
 
     channels: int
     size: int
@@ -72,10 +72,10 @@ def compare(setting: Setting) -> Report:
         over_plane, over_bmm, memory = setting.goals
         difference = (losses[OURS]() / losses[GATHERED]() - 1).abs().item()
         report.goals = [
-            Goal("P4 times as fast as pair by pair", report.ratio(PLANE, OURS), over_plane, True),
-            Goal("P4 times as fast as one bmm over gathered pairs", report.ratio(GATHERED, OURS), over_bmm, True),
-            Goal("P4 its peak, as a part", report.ratio(OURS, GATHERED, "megabytes"), memory, False),
-            Goal("P4 relative difference of the two losses", difference, 1e-6, False),
+            Goal("times as fast as pair by pair", report.ratio(PLANE, OURS), over_plane, True),
+            Goal("times as fast as one bmm over gathered pairs", report.ratio(GATHERED, OURS), over_bmm, True),
+            Goal("its peak, as a part", report.ratio(OURS, GATHERED, "megabytes"), memory, False),
+            Goal("relative difference of the two losses", difference, 1e-6, False),
         ]
     return report
 

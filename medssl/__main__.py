@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-# Each command imports what it needs: torch and MONAI take seconds, and most of the line of commands can do without.
+# Each command imports what it needs: torch and MONAI take seconds, which printing a path can do without.
 def run_demo(options: argparse.Namespace) -> None:
     """The whole loop on phantoms."""
     from medssl.demo import demo

@@ -30,7 +30,9 @@ class SAL(nn.Module):
             features constant over the plane, the trivial optimum of alignment, no longer align.
 
     Shape:
-        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``subject``, ``index``, ``depth`` :math:`(n)`.
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``subject``, ``index``, ``depth`` :math:`(n)`;
+          half of the slices of one subject, then half of another, as
+          :py:class:`medssl.data.SubjectPairSampler` draws them.
         - output: scalars ``loss``, ``positional``, ``alignment``, ``spread`` of the embeddings, ``local_spread`` of the
           aligned vectors.
 
@@ -62,12 +64,12 @@ class SAL(nn.Module):
         """Return the loss and what is worth watching."""
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([self.head(features[-1].flatten(2).mean(dim=2)) for features in views])  # (2n, D)
-        index, depth = batch["index"].repeat(2), batch["depth"].repeat(2)  # (2n)
-        positional = self.positional(embeddings, index, depth)
+        positional = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
         local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
         if self.centred:
             local = local - local.mean(dim=(2, 3), keepdim=True)
-        alignment = self.alignment(local, self.pairs(batch["subject"], index, depth))
+        pairs = self.pairs(batch["subject"], batch["index"], batch["depth"])
+        alignment = self.alignment(by_subject(local), pairs)
         return {
             "loss": positional + self.alignment_weight * alignment,
             "positional": positional.detach(),
@@ -77,10 +79,18 @@ class SAL(nn.Module):
         }
 
     def pairs(self, subject: Tensor, index: Tensor, depth: Tensor) -> Tensor:
-        """Which ordered pairs of samples are aligned, :math:`(2n, 2n)`."""
-        subject = subject.repeat(2)
-        view = torch.arange(2, device=subject.device).repeat_interleave(len(subject) // 2)
+        """Which ordered pairs of samples of each subject are aligned, :math:`(2, n, n)`."""
+        view = torch.arange(2, device=subject.device).repeat_interleave(len(subject))
+        subject, index, depth, view = (
+            by_subject(x) for x in (subject.repeat(2), index.repeat(2), depth.repeat(2), view)
+        )
         pairs = positional_pairs(index, depth, self.positional.threshold) & (subject[:, None] == subject)
         if self.within_view:
             pairs &= view[:, None] == view
-        return pairs.fill_diagonal_(False)
+        pairs = pairs.fill_diagonal_(False).unflatten(0, (2, -1)).unflatten(2, (2, -1))  # (2, n, 2, n)
+        return pairs.diagonal(dim1=0, dim2=2).movedim(-1, 0)
+
+
+def by_subject(samples: Tensor) -> Tensor:
+    """Reorder 2n samples from (view, subject, slice) to (subject, view, slice): pairs lie within subjects."""
+    return samples.unflatten(0, (2, 2, -1)).transpose(0, 1).flatten(0, 2)

@@ -89,5 +89,5 @@ class KnownLabelsd(MapTransform):
 
 def shown(values: Mapping[float, int]) -> str:
     """Write values and how many voxels hold them, the first five."""
-    listed = [f"{value:g} in {count} voxels" for value, count in values.items()]
+    listed = [f"{value:g} ({count} voxels)" for value, count in values.items()]
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more values" if len(listed) > 5 else "")

@@ -1,4 +1,4 @@
-"""Mirror, turn, scale, shift and bend a whole batch of slices at once, on whatever device holds it."""
+"""Mirror, turn, scale and bend a whole batch of slices at once, on whatever device holds it."""
 
 import math
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 class RandSpatialBatch(nn.Module):
     """Deform every slice of a batch by its own random map, or all slices of a group by one.
 
-    One bilinear sampling does it all: mirroring, rotation, scaling, a shift, and a smooth displacement whose control
-    points lie ``bend_spacing`` pixels apart. Outside the slice there is zero: subtract the mean first. The defaults
+    One bilinear sampling does it all: mirroring, rotation, scaling, and a smooth displacement whose control points lie
+    ``bend_spacing`` pixels apart. Outside the slice there is zero: subtract the mean first. The defaults
     are those of the PCL reference at 352 x 352 pixels (Zeng et al. 2021): mirroring of both axes, and in two thirds of
     the draws any rotation, scales .7 to 1.3 and an elastic deformation; its alpha of 100 to 350 at sigma of 14 to 17
     displaces by 1 to 4 pixels (standard deviation). It alters no intensities, and neither does this.
 
     Args:
         shared: one map for all slices of a group (a subject's slices of one view), instead of one for each slice.
-        probability: of rotating, scaling and bending; mirroring and shifting are drawn apart from it.
+        probability: of rotating, scaling and bending; mirroring is drawn apart from it.
         rotation: largest angle, radians, either way.
         scale: smallest and largest magnification of the anatomy.
-        bend: smallest and largest standard deviation of the displacement, pixels.
+        bend: smallest and largest standard deviation of the control points' displacement, pixels; that of the pixels
+            between them is about five sixths of it.
         bend_spacing: distance of the control points, pixels.
-        shift: largest shift along each axis, pixels.
 
     Shape:
         - images: :math:`(B, C, H, W)`.
@@ -39,7 +39,6 @@ class RandSpatialBatch(nn.Module):
         scale: tuple[float, float] = (0.7, 1.3),
         bend: tuple[float, float] = (1.0, 4.0),
         bend_spacing: float = 15.0,
-        shift: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= probability <= 1:
@@ -47,7 +46,7 @@ class RandSpatialBatch(nn.Module):
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be a positive smallest and a largest factor, got {tuple(scale)}.")
         self.shared, self.probability, self.rotation = shared, probability, rotation
-        self.scale, self.bend, self.bend_spacing, self.shift = scale, bend, bend_spacing, shift
+        self.scale, self.bend, self.bend_spacing = scale, bend, bend_spacing
 
     @torch.no_grad()
     def forward(self, images: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -74,8 +73,7 @@ class RandSpatialBatch(nn.Module):
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         aspect = height / width
         rows = [cos * mirror_x, -sin * mirror_x * aspect, sin * mirror_y / aspect, cos * mirror_y]
-        shift = torch.empty(count, 2, device=device).uniform_(-self.shift, self.shift) * 2 / size
-        theta = torch.cat([torch.stack(rows, dim=1).view(count, 2, 2), shift[..., None]], dim=2)  # (count, 2, 3)
+        theta = F.pad(torch.stack(rows, dim=1).view(count, 2, 2), (0, 1))  # (count, 2, 3), no translation
         grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
         points = [max(2, round(side / self.bend_spacing) + 1) for side in (height, width)]
         field = F.interpolate(

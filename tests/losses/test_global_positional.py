@@ -190,7 +190,7 @@ def test_refuses_positions_that_were_divided_already():
         GlobalPositionalLoss(0.35)(WAVES, INDEX / DEPTH, DEPTH)
 
 
-def test_refuses_as_many_positions_as_there_are_not_embeddings():
+def test_refuses_positions_that_are_not_one_an_embedding():
     with pytest.raises(ValueError, match=r"bool matrix \(8, 8\)"):
         GlobalPositionalLoss(0.35)(WAVES, INDEX[:4], DEPTH[:4])
 

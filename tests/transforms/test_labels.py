@@ -32,12 +32,12 @@ def test_dropped_labels_become_background(policy, kind):
 
 
 def test_stray_labels_are_refused_with_file_id_and_number_of_voxels():
-    with pytest.raises(ValueError, match=r"among \[0, 1, 2\], got 7 in 2 voxels, 255 in 1 voxels in case7_gt.nii.gz"):
+    with pytest.raises(ValueError, match=r"among \[0, 1, 2\], got 7 \(2 voxels\), 255 \(1 voxels\) in case7_gt.nii.gz"):
         KnownLabels(LABELS, {"9": "drop"})(volume(0, 7, 7, 255, 9))
 
 
 def test_fractions_are_refused_even_where_others_are_dropped():
-    with pytest.raises(ValueError, match=r"whole numbers, got 0.5 in 1 voxels in case7.*mode nearest"):
+    with pytest.raises(ValueError, match=r"whole numbers, got 0.5 \(1 voxels\) in case7.*mode nearest"):
         KnownLabels(LABELS, {"other": "drop"})(volume(0, 0.5, 1))
 
 

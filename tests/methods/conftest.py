@@ -1,0 +1,56 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+
+@pytest.fixture
+def make_batch():
+    """Two subjects of 9 and 10 slices, n/2 slices each, two views."""
+
+    def make(n=4, side=32):
+        generator = torch.Generator().manual_seed(0)
+        first, second = torch.randn(2, n, 1, side, side, generator=generator)
+        half = n // 2
+        index = torch.tensor([0, 2, 5, 7][:half] + [1, 3, 6, 9][:half])
+        depth = torch.tensor([9] * half + [10] * half)
+        subject = torch.tensor([0] * half + [1] * half)
+        return {"view_1": first, "view_2": second, "subject": subject, "index": index, "depth": depth}
+
+    return make
+
+
+@pytest.fixture
+def positional_by_hand():
+    """Equation 2 of SAL, which is PCL's loss, as loops."""
+
+    def loss(z, index, depth, t=0.35, tau=0.1):
+        total, place = 0.0, [i / v for i, v in zip(index, depth, strict=True)]
+        cosine = F.cosine_similarity(z[:, None], z[None], dim=2)
+        for i in range(len(z)):
+            others = [q for q in range(len(z)) if q != i]
+            positives = [j for j in others if abs(place[i] - place[j]) < t]
+            bottom = sum(torch.exp(cosine[i, q] / tau) for q in others)
+            total = total - sum(torch.log(torch.exp(cosine[i, j] / tau) / bottom) for j in positives) / len(positives)
+        return total / len(z)
+
+    return loss
+
+
+@pytest.fixture
+def assert_one_step_equal():
+    """One step of SGD with momentum on a method and on its twin, whose loss is written by hand."""
+
+    def check(method, data, loss_by_hand):
+        twin = copy.deepcopy(method)
+        for model, loss in ((method, method(data)["loss"]), (twin, loss_by_hand(twin))):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            loss.backward()
+            optimizer.step()
+        for (name, ours), theirs in zip(method.named_parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+    return check

@@ -1,0 +1,91 @@
+"""What every method promises. A new one joins MAKERS, or the first test fails."""
+
+import copy
+
+import pytest
+import torch
+
+from medssl import methods
+from medssl.networks import UNet, linear_head, load_pretrained, mlp_head, part_state
+
+MAKERS = {
+    "PCL": lambda encoder: methods.PCL(encoder, mlp_head(32, 8, norm=True)),
+    "SAL": lambda encoder: methods.SAL(encoder, linear_head(32, 8, norm=True), torch.nn.Conv2d(16, 16, 1)),
+}
+
+
+def test_every_method_is_under_contract():
+    assert MAKERS.keys() == set(methods.__all__)
+
+
+@pytest.fixture(params=MAKERS)
+def make(request):
+    """The method, and the network whose encoder it trains."""
+
+    def make_both():
+        torch.manual_seed(0)
+        network = UNet(4, width=2, centre_norm=True)
+        return MAKERS[request.param](network.encoder), network
+
+    return make_both
+
+
+def test_every_trainable_parameter_gets_a_finite_gradient(make, make_batch):
+    method, _ = make()
+    loss = method(make_batch())["loss"]
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in method.encoder.parameters())
+
+
+def test_evaluation_changes_no_buffer(make, make_batch):
+    method = make()[0].eval()
+    before = copy.deepcopy(dict(method.named_buffers()))
+    method(make_batch())
+    assert all(torch.equal(value, before[name]) for name, value in method.named_buffers())
+
+
+def test_the_seed_decides_the_loss(make, make_batch):
+    assert torch.equal(make()[0](make_batch())["loss"], make()[0](make_batch())["loss"])
+
+
+def test_the_state_makes_a_twin(make, make_batch):
+    method, twin = make()[0], make()[0]
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    method(make_batch())["loss"].backward()
+    optimizer.step()
+    twin.load_state_dict(method.state_dict())
+    assert torch.equal(twin(make_batch())["loss"], method(make_batch())["loss"])
+
+
+def test_bfloat16_gives_a_float32_loss_close_by(make, make_batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        half = make()[0](make_batch())["loss"]
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(make()[0](make_batch())["loss"].item(), rel=0.1)
+
+
+def test_what_it_has_learnt_fits_a_network_for_other_classes(make, make_batch, tmp_path):
+    method, network = make()
+    before = copy.deepcopy(part_state(network, ["encoder"]))
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    method(make_batch())["loss"].backward()
+    optimizer.step()
+    torch.save(part_state(network, ["encoder"]), tmp_path / "model.pt")
+    other = UNet(7, width=2, centre_norm=True)
+    taken = load_pretrained(other, tmp_path / "model.pt")
+    assert taken == list(before)
+    assert not torch.equal(other.encoder.levels[0][0].conv.weight, before["encoder.levels.0.conv_0.conv.weight"])
+
+
+def test_batch_statistics_see_one_view_at_a_time(make, make_batch):
+    data = make_batch()
+    data["view_2"] = data["view_2"] * 5 + 3
+    seen = []
+    method, _ = make()
+    method.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    method(data)
+    assert len(seen) == 2
+    assert torch.equal(seen[0], data["view_1"])

@@ -1,0 +1,79 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medssl.methods import PCL, SAL
+from medssl.networks import UNetEncoder, linear_head
+
+
+def make_sal(**kwargs):
+    torch.manual_seed(0)
+    encoder = UNetEncoder(width=2, centre_norm=True)
+    return SAL(encoder, linear_head(32, 8, norm=True), torch.nn.Conv2d(16, 16, 1), **kwargs)
+
+
+def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35):
+    x, pairs, half = F.normalize(x, dim=1), [], len(x) // 2
+    for i in range(len(x)):
+        for j in range(len(x)):
+            close = subject[i] == subject[j] and abs(index[i] - index[j]) < t * depth[i]
+            if i != j and close and (not within_view or (i < half) == (j < half)):
+                pairs.append((i, j))
+    height, width, losses = *x.shape[2:], []
+    for i, j in pairs:
+        for y in range(height):
+            for z in range(width):
+                top, left = y // window * window, z // window * window
+                block = x[j][:, top : top + window, left : left + window].flatten(1)
+                losses.append(1 - (x[i][:, y, z] @ block).max())
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("within_view", [False, True])
+def test_one_step_equals_the_step_by_hand(within_view, make_batch, positional_by_hand, assert_one_step_equal):
+    data = make_batch()
+    place = [data[key].repeat(2).tolist() for key in ("subject", "index", "depth")]
+
+    def loss_by_hand(method):
+        features = [method.encoder(data[view]) for view in ("view_1", "view_2")]
+        z = torch.cat([method.head(f[-1].mean(dim=(2, 3))) for f in features])
+        x = method.embedding(torch.cat([f[3] for f in features]))
+        return positional_by_hand(z, *place[1:]) + 2.0 * alignment_by_hand(x, *place, within_view)
+
+    assert_one_step_equal(make_sal(within_view=within_view, alignment_weight=2.0), data, loss_by_hand)
+
+
+def test_without_alignment_it_is_the_positional_loss(make_batch):
+    data = make_batch()
+    method = make_sal(alignment_weight=0.0)
+    output = method(data)
+    torch.testing.assert_close(output["loss"], output["positional"])
+    pcl = PCL(copy.deepcopy(method.encoder), copy.deepcopy(method.head))
+    torch.testing.assert_close(pcl(data)["loss"], output["loss"])
+
+
+def test_pairs_are_samples_of_one_volume_and_where_asked_of_one_view(make_batch):
+    data = make_batch()
+    place = [data[key] for key in ("subject", "index", "depth")]
+    # Of each subject: slice a, slice b in view 1, then in view 2. Slices 0 and 2 of 9 are close, so are 1 and 3 of 10.
+    every, within = make_sal().pairs(*place), make_sal(within_view=True).pairs(*place)
+    assert torch.equal(every, (1 - torch.eye(4)).bool().expand(2, 4, 4))
+    assert torch.equal(within, torch.block_diag(*2 * [1 - torch.eye(2)]).bool().expand(2, 4, 4))
+
+
+def test_pairs_far_apart_are_left_out(make_batch):
+    data = make_batch()
+    pairs = make_sal(threshold=0.2).pairs(data["subject"], data["index"], data["depth"])
+    assert not pairs[0, 0, 1]  # 2 of 9 slices apart
+    assert pairs[0, 0, 2]  # the other view of the slice
+
+
+def test_features_constant_over_the_plane_no_longer_align_once_centred(make_batch):
+    data = make_batch()
+    for centred, expected in ((False, 0.0), (True, 1.0)):
+        method = make_sal(centred=centred)
+        torch.nn.init.zeros_(method.embedding.weight)
+        torch.nn.init.ones_(method.embedding.bias)
+        assert method(data)["alignment"].item() == pytest.approx(expected, abs=1e-5)
