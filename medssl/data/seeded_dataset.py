@@ -40,9 +40,27 @@ class SeededCacheDataset(CacheDataset):
             )  # each time: MONAI's DataLoader gives them states of its own
         return self._transform(index)
 
+    def _load_cache_item(self, idx: int) -> Any:
+        """Load a volume; whatever goes wrong, say with which case."""
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            record = self.data[idx]
+            files = ", ".join(str(record[key]) for key in ("image", "label") if key in record)
+            raise RuntimeError(
+                f"case {record.get('case_id', idx)} ({files}) cannot be used: {root_cause(error)}"
+            ) from error
+
     def depths(self, key: str = "image") -> list[int]:
         """Number of slices of every cached volume, ``(C, D, H, W)``."""
         return [int(item[key].shape[1]) for item in self._cache]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that the others were raised from: MONAI's name the transform, the first one names the reason."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def share_random_state(transform: Any, state: np.random.RandomState) -> None:

@@ -117,8 +117,10 @@ def pretrain_records(
         num_folds: where the manifest names no folds.
 
     Raises:
-        ValueError: for a fold that does not exist.
+        ValueError: for a fold that does not exist, or a transductive that is neither true nor false.
     """
+    if not isinstance(transductive, bool):
+        raise ValueError(f"transductive must be True or False, got {transductive!r}; on a command line write False.")
     if transductive:
         images = manifest.training + manifest.unlabeled + manifest.validation + manifest.test
         barred = set()

@@ -8,7 +8,7 @@ from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
-from medssl.engine.receipt import provenance, read_receipt, versions
+from medssl.engine.receipt import provenance, read_receipt, refuse_learnt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
 from medssl.engine.views import PrepareViews
@@ -27,5 +27,6 @@ __all__ = [
     "SetEpoch",
     "provenance",
     "read_receipt",
+    "refuse_learnt",
     "versions",
 ]

@@ -51,20 +51,25 @@ class Checkpoint:
         receipt: Mapping[str, Any],
         resume: bool = True,
     ) -> None:
+        if not isinstance(resume, bool):
+            raise ValueError(f"resume must be True or False, got {resume!r}; on a command line write False.")
         self.folder, self.state, self.weights = Path(folder), dict(state), weights
         self.receipt, self.resume = json.loads(json.dumps(dict(receipt))), resume
         self.reported: BaseException | None = None
+        self.accepted = False
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.interrupted)
+        engine.add_event_handler(Events.COMPLETED, lambda _: logger.info("weights and receipt: %s", self.folder))
 
     def start(self, engine: Engine) -> None:
         """Resume, if there is something to resume."""
         last = self.folder / "last.pt"
         if not (last.exists() or previous(last).exists()):
+            self.accepted = True
             return
         if not self.resume:
             raise FileExistsError(f"{self.folder} holds a run; continue it with resume true, or choose another folder.")
@@ -81,6 +86,7 @@ class Checkpoint:
         if torch.cuda.is_available() and saved["cuda_rng"]:
             torch.cuda.set_rng_state_all(saved["cuda_rng"])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        self.accepted = True
         logger.info("resumed %s after epoch %d of %d.", self.folder, saved["epoch"], engine.state.max_epochs)
 
     def recipe(self, engine: Engine) -> dict[str, Any]:
@@ -103,7 +109,9 @@ class Checkpoint:
 
     def interrupted(self, engine: Engine, error: BaseException) -> None:
         """Say what is left of the run, then let the error go on."""
-        if error is not self.reported and (self.folder / "last.pt").exists():  # ignite raises it twice
+        if (
+            self.accepted and error is not self.reported and (self.folder / "last.pt").exists()
+        ):  # ignite raises it twice
             self.reported = error
             logger.error(
                 "stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder

@@ -20,14 +20,16 @@ def versions() -> dict[str, str]:
     return {"medssl": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def read_receipt(path: str | Path) -> dict[str, Any]:
+def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
     """Read the receipt of a checkpoint.
 
     Args:
         path: the checkpoint (``model.pt``) or the receipt itself (``model.json``).
+        bundle: that must have written it, ``"pretrain"`` or ``"finetune"``; None for either.
 
     Raises:
         FileNotFoundError: if there is none: the weights' spacing and intensities would have to be guessed.
+        ValueError: if another bundle has written it.
     """
     file = Path(path).with_suffix(".json")
     if not file.is_file():
@@ -36,6 +38,8 @@ def read_receipt(path: str | Path) -> dict[str, Any]:
             "Train the bundle first, or copy model.json together with model.pt."
         )
     receipt: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if bundle is not None and receipt.get("bundle") != bundle:
+        raise ValueError(f"{path} must be a checkpoint of the {bundle} bundle, got one of {receipt.get('bundle')}.")
     return receipt
 
 
@@ -52,7 +56,8 @@ def provenance(
         test_subjects: of the fold; those whose images the pre-training has seen are warned of and listed.
 
     Returns:
-        ``checkpoint``, its ``sha256``, ``method`` and ``test_subjects_seen``; None without a checkpoint.
+        ``checkpoint``, its ``sha256``, ``method`` and ``test_subjects_seen``, None where it was pre-trained on another
+        manifest and names say nothing; None without a checkpoint.
     """
     if checkpoint is None:
         return None
@@ -66,10 +71,27 @@ def provenance(
             logger.warning(
                 "%s was pre-trained with %s %s and is fine-tuned with %s.", checkpoint, key, receipt[key], value
             )
-    seen = sorted(set(test_subjects) & set(receipt["subjects"])) if receipt.get("manifest") == manifest else []
+    if receipt.get("manifest") != manifest:
+        return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
+    seen = sorted(set(test_subjects) & set(receipt.get("subjects", receipt.get("labelled", []))))
     if seen:
         logger.warning(
             "%s saw the images of %d of %d test subjects: name the result transductive.",
             *(checkpoint, len(seen), len(set(test_subjects))),
         )
     return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}
+
+
+def refuse_learnt(checkpoint: str | Path, manifest: str, test_subjects: Sequence[str]) -> None:
+    """Refuse to test weights on subjects whose labels they were trained on.
+
+    Raises:
+        ValueError: naming them.
+    """
+    receipt = read_receipt(checkpoint, "finetune")
+    learnt = sorted(set(test_subjects) & set(receipt["labelled"])) if receipt["manifest"] == manifest else []
+    if learnt:
+        raise ValueError(
+            f"{checkpoint} was trained on {', '.join(learnt)}, test subjects of this fold; "
+            f"evaluate it on its own, fold {receipt['fold']}."
+        )

@@ -1,6 +1,7 @@
 """Weights that travel from pre-training to fine-tuning: exact names, nothing left out in silence."""
 
 import logging
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,11 +46,17 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
         ValueError: if a name has no place, a shape differs, or a part is incomplete.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f"weights must be a file, got the folder {path}; give {path / 'model.pt'}.")
     if not path.is_file():
         raise FileNotFoundError(
             f"no pre-trained weights at {path}; run the pretrain bundle first, or correct the path."
         )
-    given = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        # From None: torch advises to load without weights_only, which lets a file run code.
+        raise ValueError(f"{path} is no checkpoint of weights alone ({type(error).__name__}).") from None
     if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
         raise ValueError(
             f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first."

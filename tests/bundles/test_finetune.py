@@ -89,7 +89,7 @@ def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path
 
 def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetuned):
     run_bundle("finetune", ["train", "small", "evaluate"], finetuned / "models")
-    again = pd.read_csv(finetuned / "eval" / "metrics.csv")
+    again = pd.read_csv(finetuned / "models" / "eval" / "metrics.csv")
     rows = pd.read_csv(finetuned / "models" / "metrics.csv")
     last = rows[rows["step"] == rows["step"].max()].drop(columns="step").reset_index(drop=True)
     pd.testing.assert_frame_equal(again, last)
@@ -179,3 +179,29 @@ def test_an_encoder_of_another_spacing_is_warned_of(run_bundle, pretrained, tmp_
 def test_a_folder_without_scans_is_said_to_be_one(finetuned, tmp_path):
     config = str(CONFIGS / "inference.yaml")
     assert "no NIfTI file" in refusal(run, config_file=config, bundle_root=str(finetuned), dataset_dir=str(tmp_path))
+
+
+def test_weights_are_not_evaluated_on_whom_they_learnt_from(run_bundle, finetuned):
+    learnt = json.loads((finetuned / "models" / "model.json").read_text())["labelled"]
+    shown = refusal(run_bundle, "finetune", ["train", "small", "evaluate"], finetuned / "models", fold=1)
+    shown += refusal(run_bundle, "finetune", ["train", "small", "evaluate"], finetuned / "models", fold=2)
+    assert "test subjects of this fold; evaluate it on its own, fold 0" in shown
+    assert learnt
+
+
+def test_a_case_that_cannot_be_read_is_named_with_its_file_and_reason(run_bundle, phantoms, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(phantoms.parent, folder)
+    broken = sorted((folder / "imagesTr").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:5000])
+    data = {"manifest_file": str(folder / "dataset.json"), "dataset_dir": str(folder)}
+    shown = refusal(run_bundle, "finetune", ["train", "small"], tmp_path / "m", **data)
+    assert f"case phantom001_ed ({broken}, " in shown
+    assert "cannot be used: Compressed file ended before the end-of-stream marker" in shown
+
+
+def test_inference_refuses_an_encoder(pretrained, scans):
+    shown = refusal(
+        run, config_file=str(CONFIGS / "inference.yaml"), checkpoint=str(pretrained), dataset_dir=str(scans)
+    )
+    assert "must be a checkpoint of the finetune bundle, got one of pretrain" in shown

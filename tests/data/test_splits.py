@@ -171,3 +171,10 @@ def test_there_must_be_subjects_to_choose_weights_by():
     assert subjects(split(data, 0, 78).selection) == subjects(split(data, 0, 78).held_out)
     with pytest.raises(ValueError, match="none is left to choose by; lower num_labelled"):
         _ = split(data, 0).selection
+
+
+def test_a_word_is_not_taken_for_true():
+    with pytest.raises(
+        ValueError, match="transductive must be True or False, got 'false'; on a command line write False"
+    ):
+        pretrain_records(manifest(PATIENTS), transductive="false")

@@ -56,8 +56,16 @@ def test_refuses_an_empty_file_and_a_nested_one(tmp_path, network):
 
 
 def test_never_unpickles_objects(tmp_path, network):
-    with pytest.raises(Exception, match=r"[Ww]eights"):
+    with pytest.raises(ValueError, match=r"model.pt is no checkpoint of weights alone \(UnpicklingError\)"):
         load_pretrained(network, save(tmp_path / "model.pt", network))
+
+
+def test_other_files_and_folders_are_said_to_be_none(tmp_path, network):
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"model.json is no checkpoint of weights alone"):
+        load_pretrained(network, tmp_path / "model.json")
+    with pytest.raises(FileNotFoundError, match=r"got the folder .*; give .*model.pt"):
+        load_pretrained(network, tmp_path)
 
 
 def test_says_what_to_do_without_a_file(tmp_path, network):
