@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Compose, Randomizable
+from tqdm.auto import tqdm
 
 from medssl.data.samplers import Draw
 
@@ -39,6 +40,11 @@ class SeededCacheDataset(CacheDataset):
                 self.transform, self.random
             )  # each time: MONAI's DataLoader gives them states of its own
         return self._transform(index)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        """Load the volumes one after the other: an error in MONAI's pool of threads ends Python with SIGABRT."""
+        wanted = range(self.cache_num) if indices is None else indices
+        return [self._load_cache_item(i) for i in tqdm(wanted, "loading", disable=not self.progress, unit="volume")]
 
     def _load_cache_item(self, idx: int) -> Any:
         """Load a volume; whatever goes wrong, say with which case."""

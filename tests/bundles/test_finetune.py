@@ -189,15 +189,17 @@ def test_weights_are_not_evaluated_on_whom_they_learnt_from(run_bundle, finetune
     assert learnt
 
 
-def test_a_case_that_cannot_be_read_is_named_with_its_file_and_reason(run_bundle, phantoms, tmp_path):
+def test_a_case_that_cannot_be_read_is_named_with_its_file_and_reason(phantoms, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(phantoms.parent, folder)
     broken = sorted((folder / "imagesTr").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:5000])
-    data = {"manifest_file": str(folder / "dataset.json"), "dataset_dir": str(folder)}
-    shown = refusal(run_bundle, "finetune", ["train", "small"], tmp_path / "m", **data)
-    assert f"case phantom001_ed ({broken}, " in shown
-    assert "cannot be used: Compressed file ended before the end-of-stream marker" in shown
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "train.yaml")]
+    options = ["--manifest_file", str(folder / "dataset.json"), "--output_dir", str(tmp_path / "m")]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"case phantom001_ed ({broken}, " in done.stderr
+    assert "cannot be used: Compressed file ended before the end-of-stream marker" in done.stderr
 
 
 def test_inference_refuses_an_encoder(pretrained, scans):
