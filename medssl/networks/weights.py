@@ -1,7 +1,7 @@
 """Weights that travel from pre-training to fine-tuning: exact names, nothing left out in silence."""
 
 import logging
-import pickle
+import pickle  # for the error that torch.load raises
 from collections.abc import Sequence
 from pathlib import Path
 
