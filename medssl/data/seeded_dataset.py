@@ -36,9 +36,8 @@ class SeededCacheDataset(CacheDataset):
         if isinstance(index, tuple):
             index, seed = index
             self.random.seed(seed)
-            share_random_state(
-                self.transform, self.random
-            )  # each time: MONAI's DataLoader gives them states of its own
+            # Each time: MONAI's DataLoader gives the transforms states of their own.
+            share_random_state(self.transform, self.random)
         return self._transform(index)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:

@@ -109,9 +109,8 @@ class Checkpoint:
 
     def interrupted(self, engine: Engine, error: BaseException) -> None:
         """Say what is left of the run, then let the error go on."""
-        if (
-            self.accepted and error is not self.reported and (self.folder / "last.pt").exists()
-        ):  # ignite raises it twice
+        # Reported once, though ignite raises it twice; a run that was refused is not continued by its command.
+        if self.accepted and error is not self.reported and (self.folder / "last.pt").exists():
             self.reported = error
             logger.error(
                 "stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder
