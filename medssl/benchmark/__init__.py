@@ -3,12 +3,13 @@
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
 from medssl.benchmark.grid import Grid
 from medssl.benchmark.report import write_report
-from medssl.benchmark.results import case_dice, pooled_dice, read_results
+from medssl.benchmark.results import case_dice, comparable, pooled_dice, read_results
 from medssl.benchmark.tables import learning_curve, mean_std_table, paired_differences, to_markdown
 
 __all__ = [
     "Grid",
     "case_dice",
+    "comparable",
     "learning_curve",
     "mean_std_table",
     "paired_differences",

@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from medssl.benchmark.results import at_step, case_dice
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
-from medssl.engine.overlays import COLOURS, draw_slice, fullest_slice, save_figure, voxel_axis
+from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxel_axis
 from medssl.resources import resource
 
 
@@ -87,6 +87,7 @@ def plot_overlays(
         for panel, mask, title in zip(axes, [None, *slices], titles, strict=True):
             draw_slice(panel, np.take(image, place, axis).T, mask, manifest.num_classes)
             panel.set_title(title, fontsize="small")
+    add_legend(figure, list(manifest.labels.values()))
     return save_figure(figure, file)
 
 

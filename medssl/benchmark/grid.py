@@ -195,7 +195,7 @@ def execute(run: Run) -> float:
     ``log.txt``.
 
     Raises:
-        RuntimeError: with the last line of the log, if the bundle fails.
+        RuntimeError: with the error that ends the log, if the bundle fails.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     folders = {"bundle_root": str(run.folder), "output_dir": str(run.folder)}
@@ -208,9 +208,15 @@ def execute(run: Run) -> float:
         status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
     seconds = time.monotonic() - begin
     if status != 0:
-        lines = (run.folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-        raise RuntimeError(lines[-1] if lines else f"ended with status {status}")
+        raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8")) or f"status {status}")
     facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "versions": versions()}
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
     return seconds
+
+
+def last_error(log: str) -> str:
+    """Return the last line that is not indented, and what follows it: an error with all its lines."""
+    lines = log.rstrip().splitlines()
+    begins = [number for number, line in enumerate(lines) if line[:1].strip()]
+    return "\n".join(lines[begins[-1] :]) if begins else ""

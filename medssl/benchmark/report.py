@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
-from medssl.benchmark.results import at_step, read_results
+from medssl.benchmark.results import at_step, comparable, read_results
 from medssl.benchmark.tables import (
     by_labels,
     fold_dice,
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "random") -> Path:
     """Write ``report.md`` and its pictures into a grid's folder, and log the main table.
 
-    Whatever is finished is reported; the grid need not be complete. Differences and pictures need the baseline.
+    The grid need not be complete: reported are the folds and draws that every method has finished. Differences and
+    pictures need the baseline.
 
     Args:
         output_dir: the grid's folder.
@@ -33,14 +34,22 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
 
     Returns:
         Path of the report.
+
+    Raises:
+        ValueError: if no fold and draw is finished for every method.
     """
     folder = Path(output_dir)
-    results = read_results(folder)
+    every = read_results(folder)
+    results = comparable(every)
+    if results.empty:
+        raise ValueError(f"no fold and draw below {folder} is finished for every method; run more of the grid first.")
+    left_out = count_runs(every) - count_runs(results)
     main = mean_std_table(results)
     curves = plot_learning_curves(results, folder / "learning_curves.png")
     sections = [
         f"# {manifest.name}: Dice after the last fine-tuning step",
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
+        f"{count_runs(results)} fine-tunings; {left_out} more are finished, whose fold and draw other methods lack.",
         "## Per case",
         to_markdown(main),
         "## Pooled over the voxels of a fold",
@@ -58,9 +67,8 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "## Wall time, minutes a run",
         to_markdown(wall_time(folder), digits=1),
     ]
-    cell = common_cell(results)
-    if cell and baseline in main.index and segments(folder):
-        labels, fold, draw = cell
+    if baseline in main.index and segments(folder):
+        labels, fold, draw = first_cell(results[results["method"] == baseline])
         overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
         sections += [
             "## Predictions",
@@ -74,15 +82,16 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     return report
 
 
-def common_cell(results: pd.DataFrame) -> tuple[str, int, int] | None:
-    """Return number of labels, fold and draw of the first cell that every method has finished."""
-    methods = results.groupby(["labels", "fold", "draw"])["method"].nunique()
-    complete = methods[methods == results["method"].nunique()]
-    if complete.empty:
-        return None
-    label = by_labels(complete.index.unique("labels"))[0]
-    fold, draw = min((fold, draw) for other, fold, draw in complete.index if other == label)
-    return label, fold, draw
+def first_cell(results: pd.DataFrame) -> tuple[str, int, int]:
+    """Return the smallest number of labels, and its first fold and draw."""
+    label = by_labels(pd.Index(results["labels"].unique()))[0]
+    fold, draw = min(results.loc[results["labels"] == label, ["fold", "draw"]].itertuples(index=False))
+    return label, int(fold), int(draw)
+
+
+def count_runs(results: pd.DataFrame) -> int:
+    """Return how many fine-tunings a table holds."""
+    return len(results[["method", "labels", "fold", "draw"]].drop_duplicates())
 
 
 def segments(folder: Path) -> bool:

@@ -33,6 +33,15 @@ def read_results(output_dir: str | Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def comparable(results: pd.DataFrame) -> pd.DataFrame:
+    """Keep, for each number of labels, the folds and draws that all of its methods have finished.
+
+    A mean over others would compare hearts rather than methods.
+    """
+    finished = results.groupby(["labels", "fold", "draw"])["method"].transform("nunique")
+    return results[finished == results.groupby("labels")["method"].transform("nunique")]
+
+
 def at_step(results: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
     """Return the rows of one training step, or by default of the last one of every run."""
     last = results.groupby(["method", "labels", "fold", "draw"])["step"].transform("max")

@@ -19,13 +19,11 @@ class Split:
         labelled: of the subjects whose labels may be learnt from.
         held_out: labelled, of the training subjects that were not drawn.
         test: labelled, of the fold's subjects.
-        pretrain: images for pre-training, without labels.
     """
 
     labelled: list[Record]
     held_out: list[Record]
     test: list[Record]
-    pretrain: list[Record]
 
     @property
     def selection(self) -> list[Record]:
@@ -68,7 +66,6 @@ def split(
     fold: int | None = 0,
     num_labelled: int | None = None,
     draw: int = 0,
-    transductive: bool = False,
     num_folds: int = 5,
 ) -> Split:
     """Split a data set.
@@ -79,7 +76,6 @@ def split(
         num_labelled: number of labelled subjects; None for all training subjects.
         draw: which draw of labelled subjects, see :py:func:`label_draw`; draw 0 is the manifest's ``labelled_order``
             where it has one.
-        transductive: also pre-train on the images of the test subjects, as the SAL paper does.
         num_folds: where the manifest names no folds.
 
     Raises:
@@ -101,7 +97,7 @@ def split(
         return [labelled(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
     test = of(held) if fold is not None else [labelled(manifest, record) for record in own_test(manifest)]
-    return Split(of(drawn), of(set(training) - drawn), test, pretrain_records(manifest, fold, transductive, num_folds))
+    return Split(of(drawn), of(set(training) - drawn), test)
 
 
 def pretrain_records(
@@ -113,7 +109,7 @@ def pretrain_records(
         manifest: of the data set.
         fold: whose test subjects, and their twins, are left out; None leaves out those of the manifest's own test
             section. Of no account when transductive.
-        transductive: take every image of every section.
+        transductive: take every image of every section, as the SAL paper does.
         num_folds: where the manifest names no folds.
 
     Raises:

@@ -5,6 +5,7 @@ from medssl.engine.best_weights import BestWeights
 from medssl.engine.case_metrics import CaseMetrics
 from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
+from medssl.engine.command_line import guard_command_line
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
@@ -25,6 +26,7 @@ __all__ = [
     "Progress",
     "ScalarLog",
     "SetEpoch",
+    "guard_command_line",
     "provenance",
     "read_receipt",
     "refuse_learnt",

@@ -1,5 +1,6 @@
 """Predictions over the images they were made from, as a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ignite.engine import Engine, Events
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from monai.metrics import compute_dice
 from nibabel.affines import voxel_sizes
 
@@ -26,10 +28,11 @@ class Overlays:
     Args:
         file: picture to write, anew after every evaluation.
         slice_axis: of the manifest, see :py:class:`medssl.transforms.ResampleToSpacing`.
+        classes: their names, background first.
     """
 
-    def __init__(self, file: str | Path, slice_axis: str) -> None:
-        self.file, self.slice_axis = Path(file), slice_axis
+    def __init__(self, file: str | Path, slice_axis: str, classes: Sequence[str]) -> None:
+        self.file, self.slice_axis, self.classes = Path(file), slice_axis, list(classes)
         self.cases: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -47,7 +50,7 @@ class Overlays:
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)
             image, truth, pred = (np.take(v, place, axis).T for v in (np.asarray(file.dataobj), truth, pred))
-            case = {"name": batch.get("case_id", ""), "dice": float(dice), "classes": len(output["pred"])}
+            case = {"name": batch.get("case_id", ""), "dice": float(dice)}
             self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
 
     def draw(self, engine: Engine) -> None:
@@ -56,12 +59,13 @@ class Overlays:
         if not ranked:
             return
         shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-        figure = Figure(figsize=(6.6, 7.2), layout="constrained")
+        figure = Figure(figsize=(6.6, 7.5), layout="constrained")
         for case, row in zip(shown, figure.subplots(3, 3), strict=True):
             titles = {"image": case["name"], "truth": "truth", "prediction": f"prediction {case['dice']:.2f}"}
             for axes, (key, title) in zip(row, titles.items(), strict=True):
-                draw_slice(axes, case["image"], None if key == "image" else case[key], case["classes"])
+                draw_slice(axes, case["image"], None if key == "image" else case[key], len(self.classes))
                 axes.set_title(title, fontsize="small")
+        add_legend(figure, self.classes)
         save_figure(figure, self.file)
 
 
@@ -84,10 +88,28 @@ def draw_slice(axes: Axes, image: Any, mask: Any, num_classes: int) -> None:
     """Draw a slice in grey, its classes translucent over it."""
     axes.imshow(image, cmap="gray", vmin=np.percentile(image, 0.5), vmax=np.percentile(image, 99.5))
     if mask is not None:
-        colours = ListedColormap([COLOURS[1 + n % (len(COLOURS) - 1)] for n in range(num_classes - 1)])
         shown = np.ma.masked_equal(mask, 0)
-        axes.imshow(shown, cmap=colours, vmin=1, vmax=num_classes - 1, alpha=0.5, interpolation="nearest")
+        axes.imshow(
+            shown,
+            cmap=ListedColormap(class_colours(num_classes)),
+            vmin=1,
+            vmax=num_classes - 1,
+            alpha=0.5,
+            interpolation="nearest",
+        )
     axes.axis("off")
+
+
+def class_colours(num_classes: int) -> list[str]:
+    """Return the colours of all classes but the background."""
+    return [COLOURS[1 + number % (len(COLOURS) - 1)] for number in range(num_classes - 1)]
+
+
+def add_legend(figure: Figure, classes: Sequence[str]) -> None:
+    """Name the classes below a picture, background left out."""
+    pairs = zip(class_colours(len(classes)), classes[1:], strict=True)
+    handles = [Patch(color=colour, alpha=0.5, label=name) for colour, name in pairs]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize="small", frameon=False)
 
 
 def save_figure(figure: Figure, file: str | Path) -> Path:

@@ -87,6 +87,7 @@ def test_a_failure_is_reported_with_its_cause_and_the_others_go_on(make_grid):
     grid = make_grid({"pcl": ["pcl.yaml"], "random": None}, name="failing", num_slices=-1)
     with ThreadPoolExecutor(2) as executor, pytest.raises(RuntimeError, match="3 of 4 runs are missing") as raised:
         grid.run(executor)
+    assert "pretrain/pcl/all: ValueError: there must be vol" in str(raised.value)
     assert "not run, its pre-training failed" in str(raised.value)
     assert (grid.output_dir / "pretrain" / "pcl" / "all" / "log.txt").read_text()
     assert set(read_results(grid.output_dir)["method"]) == {"random"}
@@ -190,6 +191,8 @@ def test_an_incomplete_grid_is_reported_as_far_as_it_goes(finished, phantoms, tm
     folder = tmp_path / "runs"
     shutil.copytree(finished.output_dir / "finetune", folder / "finetune")
     shutil.rmtree(folder / "finetune" / "random" / "m1_fold0_draw0")
-    assert "| pcl |" in write_report(folder, load_manifest(phantoms)).read_text()
+    text = write_report(folder, load_manifest(phantoms)).read_text()
+    assert "| pcl |" in text
+    assert "2 fine-tunings; 1 more are finished, whose fold and draw other methods lack." in text
     shutil.rmtree(folder / "finetune" / "random")
     assert "random is not finished." in write_report(folder, load_manifest(phantoms)).read_text()

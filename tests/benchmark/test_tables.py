@@ -2,7 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medssl.benchmark import case_dice, learning_curve, mean_std_table, paired_differences, pooled_dice, to_markdown
+from medssl.benchmark import (
+    case_dice,
+    comparable,
+    learning_curve,
+    mean_std_table,
+    paired_differences,
+    pooled_dice,
+    to_markdown,
+)
 
 
 def rows(method, fold, subject, dices, step=100, draw=0, labels="2", counts=(1, 1, 1)):
@@ -39,6 +47,16 @@ def test_draws_are_averaged_within_a_fold_before_the_deviation():
         for draw, dice in enumerate((0.2, 0.6)):
             table += rows("random", fold, f"s{fold}", (dice, dice), draw=draw)
     assert mean_std_table(pd.DataFrame(table)).loc["random", "2"] == "0.400(.00)"
+
+
+def test_methods_are_compared_on_the_folds_and_draws_that_all_of_them_have(results):
+    more = pd.concat([results, pd.DataFrame(rows("random", 2, "z", (0.9, 0.9)) + rows("sal", 0, "x0", (0, 0), draw=1))])
+    pd.testing.assert_frame_equal(comparable(more), results)
+
+
+def test_a_number_of_labels_that_a_method_leaves_out_is_compared_among_the_others(results):
+    ten = results[results["method"] == "random"].assign(labels="10")
+    assert len(comparable(pd.concat([results, ten]))) == len(results) + len(ten)
 
 
 def test_a_class_in_neither_truth_nor_prediction_is_left_out():

@@ -53,35 +53,36 @@ def test_fewer_labels_are_nested_in_more(fold, draw, few, many):
 @pytest.mark.parametrize("fold", range(5))
 @pytest.mark.parametrize("transductive", [False, True])
 def test_nobody_is_on_both_sides(fold, transductive):
-    parts = split(manifest(PATIENTS), fold, 6, transductive=transductive)
+    data = manifest(PATIENTS)
+    parts, pretrain = split(data, fold, 6), pretrain_records(data, fold, transductive)
     assert not subjects(parts.test) & subjects(parts.labelled + parts.held_out)
     assert not subjects(parts.labelled) & subjects(parts.held_out)
-    assert (subjects(parts.test) <= subjects(parts.pretrain)) == transductive
-    assert all("label" not in record for record in parts.pretrain)
+    assert (subjects(parts.test) <= subjects(pretrain)) == transductive
+    assert all("label" not in record for record in pretrain)
     assert len(parts.labelled) == 12
-    assert "u" in subjects(parts.pretrain)
+    assert "u" in subjects(pretrain)
 
 
 def test_a_scan_under_two_names_is_never_learnt_from_where_it_is_tested():
     data = manifest(PATIENTS, duplicates=[["patient074", "patient076"]])
     for fold in range(5):
-        parts = split(data, fold)
+        parts, pretrain = split(data, fold), pretrain_records(data, fold)
         both = {"patient074", "patient076"}
-        assert not (subjects(parts.test) & both and subjects(parts.labelled + parts.pretrain) & both)
+        assert not (subjects(parts.test) & both and subjects(parts.labelled + pretrain) & both)
 
 
 def test_unlabelled_scans_of_a_tested_subject_are_not_learnt_from():
     unlabeled = [{"case_id": s, "subject_id": s, "image": s} for s in ("patient074", "patient076", "patient001")]
     data = manifest(PATIENTS, unlabeled=unlabeled, duplicates=[["patient074", "patient076"]])
     for fold in (0, 4):
-        seen = {record["case_id"] for record in split(data, fold).pretrain}
+        seen = {record["case_id"] for record in pretrain_records(data, fold)}
         assert not seen & {"patient074", "patient076"}
         assert "patient001" in seen
 
 
 def test_transductive_pre_training_sees_the_same_images_whatever_the_fold():
     data = manifest(PATIENTS, duplicates=[["patient074", "patient076"]])
-    first, *others = (split(data, fold, transductive=True).pretrain for fold in range(5))
+    first, *others = (pretrain_records(data, fold, transductive=True) for fold in range(5))
     assert len(first) == 201
     assert all(other == first for other in others)
 
@@ -134,8 +135,8 @@ def test_the_manifests_own_test_subjects_and_their_twins_are_barred_too():
     data = manifest(["a", "b", "c"], test=test, duplicates=[["c", "t"]])
     parts = split(data, fold=None)
     assert subjects(parts.labelled) == {"a"}
-    assert subjects(parts.pretrain) == {"a", "u"}
-    assert subjects(split(data, fold=None, transductive=True).pretrain) == {"a", "b", "c", "t", "u"}
+    assert subjects(pretrain_records(data, fold=None)) == {"a", "u"}
+    assert subjects(pretrain_records(data, fold=None, transductive=True)) == {"a", "b", "c", "t", "u"}
 
 
 def test_refuses_to_test_on_nothing():

@@ -40,7 +40,7 @@ def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_pat
     truth[2:6, 2:6, 1] = 1
     image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, (8, 8, 3)).astype(np.int16), np.eye(4))
     nib.save(image, tmp_path / "scan.nii.gz")
-    overlays = Overlays(tmp_path / "pictures" / "overlays.png", "S")
+    overlays = Overlays(tmp_path / "pictures" / "overlays.png", "S", ["background", "ventricle"])
     for hit in (6, 2, 4, 5):
         pred = torch.zeros_like(truth)
         pred[2:hit, 2:6, 1] = 1

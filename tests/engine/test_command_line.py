@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from medssl.engine import guard_command_line
+from medssl.resources import resource
+
+MONAI = "/env/monai/bundle/__main__.py"
+CONFIGS = [str(resource(f"bundles/finetune/configs/{name}.yaml")) for name in ("train", "small")]
+
+
+@pytest.fixture(autouse=True)
+def _own_hook(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+
+def guard(*options):
+    guard_command_line([MONAI, "run", "--config_file", str(CONFIGS), *options])
+
+
+def test_options_of_the_configs_pass():
+    guard("--num_labelled", "2", "--optimizer#lr=0.1", "--train::trainer::max_epochs", "3", "--resume", "False")
+    guard("--fold", "$None", "--meta_file", "x", "--run_id", "run", "--spacing", "[None,1,1]", "--pretrained", "None")
+
+
+def test_a_misspelt_option_is_refused_with_what_was_meant():
+    with pytest.raises(ValueError, match=r"--num_labeled: no config has it; did you mean --num_labelled\?"):
+        guard("--num_labeled", "2")
+
+
+def test_every_problem_is_listed_at_once():
+    with pytest.raises(ValueError, match="options that would not do what they say") as caught:
+        guard("--fold", "None", "--resume", "false", "--optimiser#lr", "1", "--nonsense")
+    assert str(caught.value).splitlines()[1:] == [
+        "  --optimiser#lr: no config has it; did you mean --optimizer?",
+        "  --nonsense: no config has it",
+        "  --fold None: MONAI drops it; write --fold '$None'",
+        "  --resume false: a word here; write --resume False",
+    ]
+
+
+def test_options_of_an_arguments_file_are_checked_too(tmp_path):
+    file = tmp_path / "arguments.json"
+    file.write_text(f'{{"config_file": ["{CONFIGS[0]}"], "foldd": 1}}')
+    with pytest.raises(ValueError, match=r"--foldd: no config has it; did you mean --fold\?"):
+        guard_command_line([MONAI, "run", "--args_file", str(file), "--seed", "1"])
+
+
+def test_other_programs_are_left_alone():
+    hook = sys.excepthook
+    guard_command_line(["/usr/bin/pytest", "--num_labeled", "2"])
+    assert sys.excepthook is hook
+
+
+def test_monais_command_line_ends_with_the_cause(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        str(CONFIGS),
+        "--output_dir",
+        str(tmp_path),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def last_lines(*options):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment)
+        assert done.returncode == 1
+        return done.stderr.splitlines()[-2:]
+
+    assert "did you mean --num_labelled?" in last_lines("--num_labeled", "2")[-1]
+    assert last_lines("--manifest_file", "nowhere.json")[-1].startswith("FileNotFoundError: no manifest")
