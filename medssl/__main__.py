@@ -18,8 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.command(options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         logging.error("medssl: %s", error)
+        return 1
+    except RuntimeError as error:
+        from medssl.engine.command_line import reason
+
+        logging.error("medssl: %s", reason(error))
         return 1
     return 0
 

@@ -26,9 +26,9 @@ def replace(path: Path, write: Callable[[Path], Any], keep: bool = False) -> Non
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         temporary.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(path.parent).free / 2**20
         left = "the previous one is intact" if path.exists() else "nothing was written"
-        raise OSError(f"could not write {path} ({free / 2**20:.0f} MiB free there); {left}.") from error
+        raise OSError(f"could not write {path}: {error} ({free:.0f} MiB free there); {left}.") from error
     if keep and path.exists():
         older = previous(path)
         older.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from medssl.atomic import replace
+from medssl.data import Manifest
 from medssl.engine import versions
 from medssl.resources import resource
 
@@ -29,6 +31,7 @@ class Run:
         bundle: ``"pretrain"`` or ``"finetune"``.
         configs: base and overlays, absolute paths.
         overrides: of ids in the configs.
+        manifest: of the data.
         folder: the run's own; receives its output, ``log.txt`` and, when it is through, ``finished.json``.
         threads: that torch may use.
         before: the pre-training it starts from, if any.
@@ -37,6 +40,7 @@ class Run:
     bundle: str
     configs: tuple[str, ...]
     overrides: Mapping[str, Any]
+    manifest: Manifest
     folder: Path
     threads: int = 1
     before: Run | None = None
@@ -44,8 +48,12 @@ class Run:
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides the outcome; two runs of one recipe are the same run."""
-        hashes = {Path(config).name: hashlib.sha256(Path(config).read_bytes()).hexdigest() for config in self.configs}
-        parts = {"order": list(hashes), **hashes, **self.overrides, "before": self.before and self.before.recipe}
+        names = [Path(config).name for config in self.configs]
+        hashes: dict[str, list[str]] = {name: [] for name in names}
+        for name, config in zip(names, self.configs, strict=True):
+            hashes[name].append(hashlib.sha256(Path(config).read_bytes()).hexdigest())
+        data, before = self.manifest.sha256, self.before and self.before.recipe
+        parts = {"order of overlays": names, **hashes, "manifest": data, **self.overrides, "before": before}
         return dict(json.loads(json.dumps(parts)))
 
     @property
@@ -75,11 +83,12 @@ class Grid:
 
     Args:
         output_dir: folder of all runs.
+        manifest: of the data.
         methods: by name, the overlays of the pretrain bundle that make the method; None for no pre-training. An overlay
             is a name in the bundle's ``configs``, or a path.
         num_labelled: numbers of labelled subjects; None for all.
         folds: held out in turn.
-        draws: by number of labelled subjects, how many label draws; 1 where it is not named.
+        draws: by number of labelled subjects, ``"all"`` for all, how many label draws; 1 where it is not named.
         pretrain: ``overlays`` and ``overrides`` of every pre-training.
         finetune: ``overlays`` and ``overrides`` of every fine-tuning.
         transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without those of its
@@ -91,6 +100,7 @@ class Grid:
     def __init__(
         self,
         output_dir: str | Path,
+        manifest: Manifest,
         methods: Mapping[str, Sequence[str] | None],
         num_labelled: Sequence[int | None],
         folds: Sequence[int],
@@ -101,11 +111,14 @@ class Grid:
         threads: int = 1,
         pretrain_dir: str | Path | None = None,
     ) -> None:
-        self.output_dir, self.methods, self.threads = Path(output_dir).absolute(), dict(methods), threads
+        self.output_dir, self.manifest, self.methods = Path(output_dir).absolute(), manifest, dict(methods)
         self.pretrain_dir = Path(pretrain_dir or self.output_dir / "pretrain").absolute()
         self.num_labelled, self.folds, self.transductive = list(num_labelled), list(folds), transductive
         self.draws = {str(number): count for number, count in (draws or {}).items()}
-        self.pretrain, self.finetune = pretrain or {}, finetune or {}
+        self.pretrain, self.finetune, self.threads = pretrain or {}, finetune or {}, threads
+        labels = [label_of(number) for number in self.num_labelled]
+        if unknown := sorted(self.draws.keys() - labels):
+            raise ValueError(f"draws must name numbers of labelled subjects, {', '.join(labels)}, got {unknown}.")
 
     def pretraining(self, method: str, fold: int) -> Run | None:
         """Return the pre-training that a fine-tuning on ``fold`` starts from, if it has one."""
@@ -115,7 +128,8 @@ class Grid:
         folder = self.pretrain_dir / method / ("all" if self.transductive else f"fold{fold}")
         own = {"fold": None if self.transductive else fold, "transductive": self.transductive}
         configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
-        return Run("pretrain", configs, {**self.pretrain.get("overrides", {}), **own}, folder, self.threads)
+        overrides = {**self.pretrain.get("overrides", {}), **own}
+        return Run("pretrain", configs, overrides, self.manifest, folder, self.threads)
 
     def finetunings(self) -> list[Run]:
         """List every fine-tuning, comparable ones side by side."""
@@ -123,16 +137,16 @@ class Grid:
         listed = []
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
-                if draw >= self.draws.get(str(number), 1):
+                if draw >= self.draws.get(label_of(number), 1):
                     continue
                 for fold in self.folds:
                     for method in self.methods:
                         before = self.pretraining(method, fold)
-                        folder = self.output_dir / "finetune" / method / f"m{number or 'all'}_fold{fold}_draw{draw}"
+                        folder = self.output_dir / "finetune" / method / f"m{label_of(number)}_fold{fold}_draw{draw}"
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
                         start = {"pretrained": str(before.folder / "model.pt") if before else None}
                         overrides = {**self.finetune.get("overrides", {}), **own, **start}
-                        listed.append(Run("finetune", configs, overrides, folder, self.threads, before))
+                        listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
         return listed
 
     def run(self, executor: Executor) -> None:
@@ -175,7 +189,13 @@ class Grid:
                 for future in running:
                     future.cancel()
         if failed:
-            raise RuntimeError("\n".join([f"{len(failed)} of {len(every)} runs are missing:", *failed]))
+            head = f"{len(failed)} runs are missing; 'monai.bundle run report' tables what there is:"
+            raise RuntimeError("\n".join([head, *failed]))
+
+
+def label_of(number: int | None) -> str:
+    """Return how a number of labelled subjects is written: ``"2"`` or ``"all"``."""
+    return "all" if number is None else str(number)
 
 
 def bundle_configs(bundle: str, overlays: Sequence[str]) -> tuple[str, ...]:
@@ -195,21 +215,25 @@ def execute(run: Run) -> float:
     ``log.txt``.
 
     Raises:
-        RuntimeError: with the error that ends the log, if the bundle fails.
+        RuntimeError: with the error that ends the log, or the signal that ended the process.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     folders = {"bundle_root": str(run.folder), "output_dir": str(run.folder)}
-    arguments = {"config_file": list(run.configs), **folders, **run.overrides}
+    data = {"manifest_file": str(run.manifest.path.absolute()), "dataset_dir": str(run.manifest.root.absolute())}
+    arguments = {"config_file": list(run.configs), **data, **folders, **run.overrides}
     (run.folder / "arguments.json").write_text(json.dumps(arguments, indent=1), encoding="utf-8")
+    resumed = (run.folder / "last.pt").is_file()
     command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", str(run.folder / "arguments.json")]
     begin = time.monotonic()
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
         threads = {"OMP_NUM_THREADS": str(run.threads)}
         status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
     seconds = time.monotonic() - begin
-    if status != 0:
-        raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8")) or f"status {status}")
-    facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "versions": versions()}
+    if status < 0:
+        raise RuntimeError(f"killed by {signal.Signals(-status).name}; SIGKILL most often means that memory ran out")
+    if status > 0:
+        raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8")))
+    facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
     return seconds

@@ -11,6 +11,7 @@ from medssl.benchmark.results import at_step, comparable, read_results
 from medssl.benchmark.tables import (
     by_labels,
     fold_dice,
+    in_order,
     learning_curve,
     mean_std_table,
     paired_differences,
@@ -39,7 +40,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         ValueError: if no fold and draw is finished for every method.
     """
     folder = Path(output_dir)
-    every = read_results(folder)
+    every = read_results(folder).sort_values("method", key=lambda names: names != baseline, kind="stable")
     results = comparable(every)
     if results.empty:
         raise ValueError(f"no fold and draw below {folder} is finished for every method; run more of the grid first.")
@@ -102,14 +103,12 @@ def segments(folder: Path) -> bool:
 
 def per_fold(results: pd.DataFrame) -> pd.DataFrame:
     """Return the last step's per-case Dice of every fold (column)."""
-    dice = fold_dice(at_step(results))
-    return dice.pivot(index=["labels", "method"], columns="fold", values="dice")
+    dice = fold_dice(at_step(results)).pivot(index=["labels", "method"], columns="fold", values="dice")
+    return in_order(dice, results)
 
 
 def wall_time(folder: Path) -> pd.DataFrame:
-    """Return how long the finished runs took, minutes, mean over the runs of a stage and method."""
-    rows = [
-        (file.parts[-4], file.parts[-3], json.loads(file.read_text(encoding="utf-8"))["seconds"] / 60)
-        for file in folder.glob("*/*/*/finished.json")
-    ]
+    """Return how long runs took, minutes, mean over those of a stage and method; continued ones are left out."""
+    facts = {file: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/*/*/finished.json")}
+    rows = [(file.parts[-4], file.parts[-3], run["seconds"] / 60) for file, run in facts.items() if not run["resumed"]]
     return pd.DataFrame(rows, columns=["stage", "method", "minutes"]).groupby(["stage", "method"]).mean()

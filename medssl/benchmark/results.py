@@ -36,7 +36,7 @@ def read_results(output_dir: str | Path) -> pd.DataFrame:
 def comparable(results: pd.DataFrame) -> pd.DataFrame:
     """Keep, for each number of labels, the folds and draws that all of its methods have finished.
 
-    A mean over others would compare hearts rather than methods.
+    A mean over others would compare subjects rather than methods.
     """
     finished = results.groupby(["labels", "fold", "draw"])["method"].transform("nunique")
     return results[finished == results.groupby("labels")["method"].transform("nunique")]

@@ -46,7 +46,7 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Return each method's gain over a baseline on the same cases, folds and draws.
 
-    The interval is a bootstrap over subjects: the volumes of one heart and its results under several draws move
+    The interval is a bootstrap over subjects: the volumes of one subject and its results under several draws move
     together, and count once.
 
     Returns:
@@ -71,7 +71,11 @@ def paired_differences(
 
 def learning_curve(results: pd.DataFrame) -> pd.DataFrame:
     """Return the mean per-case Dice by step (column) of every number of labels and method (rows)."""
-    table = fold_dice(results).groupby(["labels", "method", "step"])["dice"].mean().unstack("step")
+    return in_order(fold_dice(results).groupby(["labels", "method", "step"])["dice"].mean().unstack("step"), results)
+
+
+def in_order(table: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows of (labels, method): numbers of labels as numbers, methods as they come in the results."""
     methods = list(dict.fromkeys(results["method"]))
     order = [(label, method) for label in by_labels(table.index.unique("labels")) for method in methods]
     return table.loc[[pair for pair in order if pair in table.index]]

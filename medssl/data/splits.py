@@ -53,12 +53,12 @@ def folds(subjects: Sequence[str], num_folds: int = 5, seed: int = 12345) -> lis
     return [[subjects[i] for i in sorted(part)] for part in np.array_split(order, num_folds)]
 
 
-def label_draw(subjects: Sequence[str], draw: int = 0, seed: int = 1234) -> list[str]:
+def label_draw(subjects: Sequence[str], draw: int = 0) -> list[str]:
     """Order the training subjects at random; its first M are the labelled ones, so 2 are nested in 6, and 6 in 10.
 
     Draw 0 gives what ``random.seed(1234); random.sample(subjects, M)`` gives in the PCL reference.
     """
-    return random.Random(seed + draw).sample(list(subjects), len(subjects))
+    return random.Random(1234 + draw).sample(list(subjects), len(subjects))
 
 
 def split(
@@ -66,7 +66,6 @@ def split(
     fold: int | None = 0,
     num_labelled: int | None = None,
     draw: int = 0,
-    num_folds: int = 5,
 ) -> Split:
     """Split a data set.
 
@@ -76,12 +75,11 @@ def split(
         num_labelled: number of labelled subjects; None for all training subjects.
         draw: which draw of labelled subjects, see :py:func:`label_draw`; draw 0 is the manifest's ``labelled_order``
             where it has one.
-        num_folds: where the manifest names no folds.
 
     Raises:
         ValueError: for a fold or a number of subjects that does not exist.
     """
-    held = held_out_subjects(manifest, fold, num_folds)
+    held = held_out_subjects(manifest, fold)
     barred = with_twins(manifest, held)
     everyone = sorted({record["subject_id"] for record in manifest.training} - held)
     given = manifest.labelled_order.get(fold) if draw == 0 and fold is not None else None
@@ -94,15 +92,13 @@ def split(
     drawn = set(training[:num_labelled])
 
     def of(names: set[str]) -> list[Record]:
-        return [labelled(manifest, record) for record in manifest.training if record["subject_id"] in names]
+        return [finetune_record(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
-    test = of(held) if fold is not None else [labelled(manifest, record) for record in own_test(manifest)]
+    test = of(held) if fold is not None else [finetune_record(manifest, record) for record in own_test(manifest)]
     return Split(of(drawn), of(set(training) - drawn), test)
 
 
-def pretrain_records(
-    manifest: Manifest, fold: int | None = 0, transductive: bool = False, num_folds: int = 5
-) -> list[Record]:
+def pretrain_records(manifest: Manifest, fold: int | None = 0, transductive: bool = False) -> list[Record]:
     """Return the images to pre-train on, without labels.
 
     Args:
@@ -110,7 +106,6 @@ def pretrain_records(
         fold: whose test subjects, and their twins, are left out; None leaves out those of the manifest's own test
             section. Of no account when transductive.
         transductive: take every image of every section, as the SAL paper does.
-        num_folds: where the manifest names no folds.
 
     Raises:
         ValueError: for a fold that does not exist, or a transductive that is neither true nor false.
@@ -122,12 +117,12 @@ def pretrain_records(
         barred = set()
     else:
         images = manifest.training + manifest.unlabeled
-        barred = with_twins(manifest, held_out_subjects(manifest, fold, num_folds))
+        barred = with_twins(manifest, held_out_subjects(manifest, fold))
     kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
     return [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
 
 
-def labelled(manifest: Manifest, record: Record) -> Record:
+def finetune_record(manifest: Manifest, record: Record) -> Record:
     """Return what fine-tuning needs of a record; classes that were contoured only where others were not."""
     kept = {key: record[key] for key in ("case_id", "subject_id", "image", "label")}
     known = record.get("known_classes")
@@ -140,19 +135,19 @@ def with_twins(manifest: Manifest, subjects: set[str]) -> set[str]:
     return subjects.union(*(group for group in manifest.duplicates if subjects & set(group)))
 
 
-def held_out_subjects(manifest: Manifest, fold: int | None, num_folds: int) -> set[str]:
+def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
     """Return the subjects of a fold, or those that the manifest itself sets aside."""
     if fold is None:
         if not own_test(manifest):
             raise ValueError(f"{manifest.name} has no labelled record in test or validation; give a fold to test on.")
         return {record["subject_id"] for record in manifest.test + manifest.validation}
     named = {record["fold"] for record in manifest.training if "fold" in record}
-    available = sorted(named) if named else list(range(num_folds))
+    available = sorted(named) if named else list(range(5))
     if fold not in available:
         raise ValueError(f"fold must be one of {available}, got {fold}; null tests on the manifest's test section.")
     if named:
         return {record["subject_id"] for record in manifest.training if record["fold"] == fold}
-    return set(folds(sorted({record["subject_id"] for record in manifest.training}), num_folds)[fold])
+    return set(folds(sorted({record["subject_id"] for record in manifest.training}))[fold])
 
 
 def own_test(manifest: Manifest) -> list[Record]:

@@ -12,7 +12,7 @@ from medssl.engine.receipt import read_receipt
 
 
 class BestWeights:
-    """After each evaluation, keep the weights if its key metric is the best so far, also across a resume.
+    """After each evaluation, keep the weights if its ``dice`` is the best so far, also across a resume.
 
     The receipt must say what was chosen on: choosing on the test fold flatters every number that follows.
 
@@ -26,12 +26,12 @@ class BestWeights:
         self.file, self.weights, self.receipt = Path(file), weights, dict(receipt)
 
     def attach(self, engine: Engine) -> None:
-        """Listen to an evaluator."""
+        """Listen to an evaluator, after its :py:class:`CaseMetrics`."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         """Keep the weights if they are the best."""
-        score = float(engine.state.metrics[engine.state.key_metric_name])
+        score = float(engine.state.metrics["dice"])
         known = read_receipt(self.file) if self.file.with_suffix(".json").is_file() else {"score": -1.0, "epoch": 0}
         # An epoch that a resumed run repeats is judged again.
         if score > known["score"] or engine.state.epoch == known["epoch"]:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from ignite.engine import Engine, Events
 from monai.metrics import get_confusion_matrix
+from torch import Tensor
 
 from medssl.atomic import replace
 
@@ -16,7 +17,8 @@ class CaseMetrics:
     The file has a row per case and class with ``dice`` and the voxel counts ``tp``, ``fp`` and ``fn`` from which pooled
     Dice follows. Evaluations during training add ``step``, the optimiser steps taken, and keep the rows of earlier
     ones: the file is the curve. A class that neither truth nor prediction holds has an empty ``dice``; a false alarm
-    has 0.
+    has 0, where MONAI's ``MeanDice`` leaves it out or counts the former as 1. The mean over the cases of the mean over
+    their classes is the evaluator's metric ``dice``.
 
     Args:
         file: CSV file to write.
@@ -27,27 +29,31 @@ class CaseMetrics:
     def __init__(self, file: str | Path, classes: list[str], steps_per_epoch: int | None = None) -> None:
         self.file, self.classes, self.steps_per_epoch = Path(file), classes, steps_per_epoch
         self.rows: list[dict[str, Any]] = []
+        self.scores: list[float] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to an evaluator whose ``pred`` and ``label`` are one-hot, a list item a case."""
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
+        engine.add_event_handler(Events.STARTED, self.begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
         engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def begin(self, engine: Engine) -> None:
+        """Forget the evaluation before."""
+        self.rows, self.scores = [], []
 
     def count(self, engine: Engine) -> None:
         """Count the cases of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            matrix = get_confusion_matrix(output["pred"][None], output["label"][None], include_background=False)
-            for name, (tp, fp, _, fn) in zip(self.classes[1:], matrix[0].long().tolist(), strict=True):
-                size = 2 * tp + fp + fn
-                case = {key: batch[key] for key in ("case_id", "subject_id") if key in batch}
-                self.rows.append(
-                    {**case, "class": name, "dice": 2 * tp / size if size else None, "tp": tp, "fp": fp, "fn": fn}
-                )
+            counts = count_voxels(output["pred"], output["label"])
+            case = {key: batch[key] for key in ("case_id", "subject_id") if key in batch}
+            self.scores.append(dice(counts).nanmean().item())
+            for name, value, (tp, fp, fn) in zip(self.classes[1:], dice(counts).tolist(), counts.tolist(), strict=True):
+                self.rows.append({**case, "class": name, "dice": value, "tp": tp, "fp": fp, "fn": fn})
 
     def write(self, engine: Engine) -> None:
         """Write this evaluation's rows after those of earlier ones, and log the means."""
         rows = pd.DataFrame(self.rows)
+        engine.state.metrics["dice"] = float(pd.Series(self.scores).mean())
         engine.logger.info("mean Dice: %s", mean_dice(rows))
         if self.steps_per_epoch is not None:
             step = engine.state.epoch * self.steps_per_epoch  # MONAI gives the evaluator the trainer's epoch
@@ -56,6 +62,26 @@ class CaseMetrics:
                 known = read_metrics(self.file)
                 rows = pd.concat([known[known["step"] < step], rows])
         replace(self.file, lambda file: rows.to_csv(file, index=False))
+
+
+def count_voxels(pred: Tensor, label: Tensor) -> Tensor:
+    """Count what was hit, invented and missed.
+
+    Args:
+        pred: one-hot prediction :math:`(C, *)`.
+        label: one-hot truth :math:`(C, *)`.
+
+    Returns:
+        Voxels :math:`(C - 1, 3)` of every class but the background: true positive, false positive, false negative.
+    """
+    matrix = get_confusion_matrix(pred[None], label[None], include_background=False)[0].long()
+    return matrix[:, [0, 1, 3]]
+
+
+def dice(counts: Tensor) -> Tensor:
+    """Return the Dice of every class from :py:func:`count_voxels`; NaN where there is none to find and none found."""
+    tp, fp, fn = counts.unbind(dim=-1)
+    return 2 * tp / (2 * tp + fp + fn)
 
 
 def read_metrics(file: str | Path) -> pd.DataFrame:

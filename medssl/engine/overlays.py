@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from monai.metrics import compute_dice
 from nibabel.affines import voxel_sizes
 
 from medssl.atomic import replace
+from medssl.engine.case_metrics import count_voxels, dice
 
 # Okabe and Ito's colours, told apart by everybody.
 COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
@@ -44,13 +44,13 @@ class Overlays:
     def collect(self, engine: Engine) -> None:
         """Keep one slice of every case of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            dice = compute_dice(output["pred"][None], output["label"][None], include_background=False).nanmean()
+            score = dice(count_voxels(output["pred"], output["label"])).nanmean()
             file = nib.load(batch["image"].meta["filename_or_obj"])
             axis = voxel_axis(file, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)
             image, truth, pred = (np.take(v, place, axis).T for v in (np.asarray(file.dataobj), truth, pred))
-            case = {"name": batch.get("case_id", ""), "dice": float(dice)}
+            case = {"name": batch.get("case_id", ""), "dice": float(score)}
             self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
 
     def draw(self, engine: Engine) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl import __version__
+from medssl.data import Manifest
+from medssl.data.splits import with_twins
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "scikit-image")
@@ -44,20 +46,21 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
 
 
 def provenance(
-    checkpoint: str | Path | None, manifest: str, contract: Mapping[str, Any], test_subjects: Sequence[str]
+    checkpoint: str | Path | None, manifest: Manifest, contract: Mapping[str, Any], test_subjects: Sequence[str]
 ) -> dict[str, Any] | None:
     """Say for a receipt what fine-tuning starts from, and warn where it should not be silent.
 
     Args:
         checkpoint: of the pre-training; None for random weights.
-        manifest: name of the data set that is fine-tuned on.
+        manifest: of the data set that is fine-tuned on.
         contract: ``spacing``, ``slice_axis`` and ``window`` that fine-tuning uses; others than those of the
             pre-training are warned of.
-        test_subjects: of the fold; those whose images the pre-training has seen are warned of and listed.
+        test_subjects: of the fold; those whose images the pre-training has seen, be it under another name, are warned
+            of and listed.
 
     Returns:
-        ``checkpoint``, its ``sha256``, ``method`` and ``test_subjects_seen``, None where it was pre-trained on another
-        manifest and names say nothing; None without a checkpoint.
+        ``checkpoint`` and its ``sha256``; where it has a receipt, ``method`` and ``test_subjects_seen``, None where it
+        was pre-trained on another manifest and names say nothing. None without a checkpoint.
     """
     if checkpoint is None:
         return None
@@ -71,9 +74,10 @@ def provenance(
             logger.warning(
                 "%s was pre-trained with %s %s and is fine-tuned with %s.", checkpoint, key, receipt[key], value
             )
-    if receipt.get("manifest") != manifest:
+    if receipt.get("manifest") != manifest.name:
         return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
-    seen = sorted(set(test_subjects) & set(receipt.get("subjects", receipt.get("labelled", []))))
+    learnt = set(receipt.get("subjects", receipt.get("labelled", [])))
+    seen = sorted(subject for subject in set(test_subjects) if with_twins(manifest, {subject}) & learnt)
     if seen:
         logger.warning(
             "%s saw the images of %d of %d test subjects: name the result transductive.",
@@ -82,16 +86,22 @@ def provenance(
     return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}
 
 
-def refuse_learnt(checkpoint: str | Path, manifest: str, test_subjects: Sequence[str]) -> None:
-    """Refuse to test weights on subjects whose labels they were trained on.
+def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Sequence[str]) -> None:
+    """Refuse to test weights on subjects whose labels they were trained on, or on labels that mean something else.
 
     Raises:
-        ValueError: naming them.
+        ValueError: naming the subjects, or both lists of classes.
     """
     receipt = read_receipt(checkpoint, "finetune")
-    learnt = sorted(set(test_subjects) & set(receipt["labelled"])) if receipt["manifest"] == manifest else []
+    classes = list(manifest.labels.values())
+    if receipt["classes"] != classes:
+        raise ValueError(
+            f"{checkpoint} knows {receipt['classes']}, {manifest.name} has {classes}; they must be the same."
+        )
+    same = receipt["manifest"] == manifest.name
+    learnt = sorted(with_twins(manifest, set(test_subjects)) & set(receipt["labelled"])) if same else []
     if learnt:
         raise ValueError(
-            f"{checkpoint} was trained on {', '.join(learnt)}, test subjects of this fold; "
+            f"{checkpoint} was trained on {', '.join(learnt)}, test subjects of this fold or their twins; "
             f"evaluate it on its own, fold {receipt['fold']}."
         )

@@ -65,11 +65,12 @@ class SAL(nn.Module):
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([self.head(features[-1].flatten(2).mean(dim=2)) for features in views])  # (2n, D)
         positional = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
-        local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
-        if self.centred:
-            local = local - local.mean(dim=(2, 3), keepdim=True)
-        pairs = self.pairs(batch["subject"], batch["index"], batch["depth"])
-        alignment = self.alignment(by_subject(local), pairs)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.alignment_weight != 0):  # else it is but watched
+            local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
+            if self.centred:
+                local = local - local.mean(dim=(2, 3), keepdim=True)
+            pairs = self.pairs(batch["subject"], batch["index"], batch["depth"])
+            alignment = self.alignment(by_subject(local), pairs)
         return {
             "loss": positional + self.alignment_weight * alignment,
             "positional": positional.detach(),
@@ -84,6 +85,7 @@ class SAL(nn.Module):
         subject, index, depth, view = (
             by_subject(x) for x in (subject.repeat(2), index.repeat(2), depth.repeat(2), view)
         )
+        # By the sampler's order both of a pair are of one subject; in another order pairs are lost, none is wrong.
         pairs = positional_pairs(index, depth, self.positional.threshold) & (subject[:, None] == subject)
         if self.within_view:
             pairs &= view[:, None] == view

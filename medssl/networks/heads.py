@@ -17,7 +17,7 @@ def linear_head(in_features: int, out_features: int = 512, norm: bool = False) -
     Reference:
         Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
     """
-    return nn.Sequential(*centred(in_features, norm), nn.Linear(in_features, out_features))
+    return nn.Sequential(*input_norm(in_features, norm), nn.Linear(in_features, out_features))
 
 
 def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
@@ -36,9 +36,9 @@ def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> n
         Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021.
     """
     hidden = nn.Linear(in_features, in_features)
-    return nn.Sequential(*centred(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))
+    return nn.Sequential(*input_norm(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))
 
 
-def centred(features: int, norm: bool) -> list[nn.Module]:
+def input_norm(features: int, norm: bool) -> list[nn.Module]:
     """Batch normalisation without parameters, or nothing."""
     return [nn.BatchNorm1d(features, affine=False)] if norm else []

@@ -1,5 +1,6 @@
 """Labels that lie where their images lie."""
 
+import itertools
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ class SameGridd(MapTransform):
         present = list(self.key_iterator(data))
         first = data[present[0]]
         affine = np.asarray(first.affine, dtype=float)
-        corner = np.array([*first.shape[1:], 1.0])
+        corners = np.array(list(itertools.product(*((0, side) for side in first.shape[1:]))))
         tolerance = 1e-3 * max(1.0, np.linalg.norm(affine[:3, :3], axis=0).min())
         for key in present[1:]:
             other = data[key]
@@ -40,7 +41,7 @@ class SameGridd(MapTransform):
                     f"{tuple(other.shape[1:])}{origin(other)}; resample the label to the image."
                 )
             shift = np.asarray(other.affine, dtype=float) - affine
-            distance = max(np.abs(shift[:3, 3]).max(), np.abs(shift @ corner)[:3].max())
+            distance = np.abs(corners @ shift[:3, :3].T + shift[:3, 3]).max()
             if distance > tolerance:
                 raise ValueError(
                     f"{present[0]} and {key} must lie on one grid, got affines {distance:.3g} mm apart{origin(other)}; "

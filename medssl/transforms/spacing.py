@@ -42,8 +42,8 @@ class ResampleToSpacing(InvertibleTransform):
         - output: :math:`(C, D, H, W)`, contiguous; float32, labels too, whole numbers exact to 2^24.
 
     Raises:
-        ValueError: for a spacing, axis or mode that is none; when called, for other dimensions, a broken affine, or two
-            axes of largest spacing.
+        ValueError: for a spacing, axis or mode that is none; when called, for other dimensions, a broken or
+            sheared affine, or two axes of largest spacing.
     """
 
     def __init__(
@@ -98,6 +98,12 @@ class ResampleToSpacing(InvertibleTransform):
             raise ValueError(
                 f"an affine must be finite and span three axes, got {affine.tolist()}{origin(volume)}; "
                 "repair the header or leave the case out."
+            )
+        cosine = np.abs((affine[:3, :3] / sizes).T @ (affine[:3, :3] / sizes) - np.eye(3)).max()
+        if cosine > 1e-3:
+            raise ValueError(
+                f"the axes of a volume must be at right angles, got them {np.degrees(np.arcsin(cosine)):.1f} degrees "
+                f"off{origin(volume)}; resample it to a grid without shear first."
             )
         if self.slice_axis != "largest_spacing":
             return self.slice_axis

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -28,15 +29,16 @@ def make_grid(phantoms, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid")
 
     def make(methods, steps=2, name="runs", overlays=("small.yaml",), pretrain_dir=None, **pretrain):
-        data = {"manifest_file": str(phantoms), "dataset_dir": str(phantoms.parent), **TINY, "steps_per_epoch": steps}
+        size = {**TINY, "steps_per_epoch": steps}
         return Grid(
             folder / name,
+            load_manifest(phantoms),
             methods,
             num_labelled=[1],
             folds=[0],
             draws={"1": 2},
-            pretrain={"overlays": ["small.yaml"], "overrides": {**data, "num_slices": 4, **pretrain}},
-            finetune={"overlays": overlays, "overrides": {**data, "val_interval": 1}},
+            pretrain={"overlays": ["small.yaml"], "overrides": {**size, "num_slices": 4, **pretrain}},
+            finetune={"overlays": overlays, "overrides": {**size, "val_interval": 1}},
             pretrain_dir=pretrain_dir,
         )
 
@@ -85,7 +87,7 @@ def test_a_changed_recipe_is_refused_rather_than_mixed_in(finished, make_grid):
 
 def test_a_failure_is_reported_with_its_cause_and_the_others_go_on(make_grid):
     grid = make_grid({"pcl": ["pcl.yaml"], "random": None}, name="failing", num_slices=-1)
-    with ThreadPoolExecutor(2) as executor, pytest.raises(RuntimeError, match="3 of 4 runs are missing") as raised:
+    with ThreadPoolExecutor(2) as executor, pytest.raises(RuntimeError, match="3 runs are missing") as raised:
         grid.run(executor)
     assert "pretrain/pcl/all: ValueError: there must be vol" in str(raised.value)
     assert "not run, its pre-training failed" in str(raised.value)
@@ -105,9 +107,36 @@ def test_a_run_keeps_the_call_that_made_it(finished, tmp_path):
     arguments = json.loads((run.folder / "arguments.json").read_text())
     assert arguments["num_labelled"] == 1
     assert arguments["config_file"] == list(run.configs)
-    broken = Run("finetune", (*run.configs, str(tmp_path / "none.yaml")), {}, tmp_path / "broken")
+    broken = Run("finetune", (*run.configs, str(tmp_path / "none.yaml")), {}, run.manifest, tmp_path / "broken")
     with pytest.raises(RuntimeError, match=r"none\.yaml"):
         execute(broken)
+
+
+def test_a_run_that_is_killed_says_so(finished, tmp_path):
+    killer = tmp_path / "killer.yaml"
+    killer.write_text("imports: [$import os]\nrun: ['$os.kill(os.getpid(), 9)']\n")
+    with pytest.raises(RuntimeError, match="killed by SIGKILL; SIGKILL most often means that memory ran out"):
+        execute(Run("finetune", (str(killer),), {}, load_manifest("phantoms", check_files=False), tmp_path / "killed"))
+
+
+def test_a_changed_manifest_makes_another_run(finished, phantoms):
+    run = finished.finetunings()[0]
+    with pytest.raises(ValueError, match="was run with other manifest;"):
+        _ = dataclasses.replace(run, manifest=dataclasses.replace(run.manifest, sha256="0")).finished
+
+
+def test_overlays_of_one_name_do_not_hide_each_other(finished, tmp_path):
+    run = finished.finetunings()[0]
+    (tmp_path / "small.yaml").write_text("width: 4")
+    other = dataclasses.replace(run, configs=(*run.configs, str(tmp_path / "small.yaml")))
+    assert len(other.recipe["small.yaml"]) == 2
+    with pytest.raises(ValueError, match=r"other order of overlays, small\.yaml; choose"):
+        _ = other.finished
+
+
+def test_draws_of_a_number_of_labels_that_is_not_asked_for_are_refused(phantoms, tmp_path):
+    with pytest.raises(ValueError, match=r"draws must name numbers of labelled subjects, 2, all, got \['3'\]"):
+        Grid(tmp_path, load_manifest(phantoms), {"random": None}, [2, None], [0], draws={"3": 2, "all": 2})
 
 
 def test_an_unknown_overlay_says_where_it_was_looked_for(make_grid):
@@ -196,3 +225,12 @@ def test_an_incomplete_grid_is_reported_as_far_as_it_goes(finished, phantoms, tm
     assert "2 fine-tunings; 1 more are finished, whose fold and draw other methods lack." in text
     shutil.rmtree(folder / "finetune" / "random")
     assert "random is not finished." in write_report(folder, load_manifest(phantoms)).read_text()
+
+
+def test_methods_without_a_common_fold_and_draw_are_not_compared(finished, phantoms, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(finished.output_dir / "finetune", folder / "finetune")
+    shutil.rmtree(folder / "finetune" / "random" / "m1_fold0_draw0")
+    shutil.rmtree(folder / "finetune" / "pcl" / "m1_fold0_draw1")
+    with pytest.raises(ValueError, match=r"no fold and draw below .* is finished for every method"):
+        write_report(folder, load_manifest(phantoms))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, ckpt_export, run, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
+from medssl.data import load_manifest, split
+from medssl.engine import refuse_learnt
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/finetune/configs")
@@ -93,6 +96,34 @@ def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetune
     rows = pd.read_csv(finetuned / "models" / "metrics.csv")
     last = rows[rows["step"] == rows["step"].max()].drop(columns="step").reset_index(drop=True)
     pd.testing.assert_frame_equal(again, last)
+
+
+def test_best_weights_are_tested_on_the_test_fold_with_the_spacing_they_were_trained_at(run_bundle, phantoms, tmp_path):
+    overlays = ["train", "small", "select_best"]
+    output = run_bundle("finetune", overlays, tmp_path / "models", num_labelled=2, spacing=[None, 2.0, 2.0])
+    run_bundle("finetune", [*overlays, "evaluate"], output, checkpoint=str(output / "best.pt"))
+    manifest = load_manifest(phantoms)
+    tested = {record["case_id"] for record in split(manifest, fold=0).test}
+    assert set(pd.read_csv(output / "eval" / "metrics.csv")["case_id"]) == tested
+    assert not tested & set(pd.read_csv(output / "held_out.csv")["case_id"])
+    config = ConfigParser()
+    config.read_config([str(CONFIGS / f"{name}.yaml") for name in ("train", "evaluate")])
+    config["checkpoint"] = str(output / "best.pt")
+    assert config.get_parsed_content("spacing") == [None, 2.0, 2.0]
+    assert config.get_parsed_content("width") == 4
+
+
+def test_labels_of_another_meaning_are_not_tested_on(finetuned, phantoms):
+    manifest = dataclasses.replace(load_manifest(phantoms), labels={0: "background", 1: "liver"})
+    with pytest.raises(ValueError, match=r"knows \['background', 'right ventricle'.*has \['background', 'liver'\]"):
+        refuse_learnt(finetuned / "models" / "model.pt", manifest, [])
+
+
+def test_the_twin_of_a_subject_learnt_from_is_not_tested_on(finetuned, phantoms):
+    learnt = json.loads((finetuned / "models" / "model.json").read_text())["labelled"][0]
+    manifest = dataclasses.replace(load_manifest(phantoms), duplicates=[[learnt, "twin"]])
+    with pytest.raises(ValueError, match=f"was trained on {learnt}, test subjects of this fold or their twins"):
+        refuse_learnt(finetuned / "models" / "model.pt", manifest, ["twin"])
 
 
 def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path):
@@ -198,8 +229,9 @@ def test_a_case_that_cannot_be_read_is_named_with_its_file_and_reason(phantoms, 
     options = ["--manifest_file", str(folder / "dataset.json"), "--output_dir", str(tmp_path / "m")]
     done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"case phantom001_ed ({broken}, " in done.stderr
-    assert "cannot be used: Compressed file ended before the end-of-stream marker" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ValueError: case phantom001_ed ({broken}, ")
+    assert "cannot be used: Compressed file ended before the end-of-stream marker" in last
 
 
 def test_inference_refuses_an_encoder(pretrained, scans):

@@ -22,12 +22,20 @@ def guard(*options):
 
 def test_options_of_the_configs_pass():
     guard("--num_labelled", "2", "--optimizer#lr=0.1", "--train::trainer::max_epochs", "3", "--resume", "False")
+    guard("--optimizer#amsgrad", "True", "-seed", "-1", "--tracking", "mlflow", "--experiment_name", "x")
     guard("--fold", "$None", "--meta_file", "x", "--run_id", "run", "--spacing", "[None,1,1]", "--pretrained", "None")
 
 
 def test_a_misspelt_option_is_refused_with_what_was_meant():
     with pytest.raises(ValueError, match=r"--num_labeled: no config has it; did you mean --num_labelled\?"):
         guard("--num_labeled", "2")
+
+
+def test_a_misspelt_nested_option_is_refused_too():
+    with pytest.raises(ValueError, match=r"--train#dataloder#x: no config has it; did you mean --train#dataloader\?"):
+        guard("--train#dataloder#x", "2")
+    with pytest.raises(ValueError, match=r"--optimizer#lr None: MONAI drops it; write --optimizer#lr '\$None'"):
+        guard("--optimizer#lr", "None")
 
 
 def test_every_problem_is_listed_at_once():
@@ -51,6 +59,7 @@ def test_options_of_an_arguments_file_are_checked_too(tmp_path):
 def test_other_programs_are_left_alone():
     hook = sys.excepthook
     guard_command_line(["/usr/bin/pytest", "--num_labeled", "2"])
+    guard_command_line([MONAI, "run_workflow", "--workflow_name", "x"])
     assert sys.excepthook is hook
 
 

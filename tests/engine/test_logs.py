@@ -116,7 +116,7 @@ def test_evaluations_during_training_make_a_curve_without_repeats(evaluate):
 
 
 def test_the_best_weights_are_kept_with_their_score_and_a_repeated_epoch_is_judged_again(tmp_path):
-    engine = SimpleNamespace(state=SimpleNamespace(metrics={}, key_metric_name="dice", epoch=0))
+    engine = SimpleNamespace(state=SimpleNamespace(metrics={}, epoch=0))
     keep = BestWeights(tmp_path / "best.pt", lambda: {"epoch": torch.tensor(engine.state.epoch)}, {"selection": "x"})
     for epoch, score, best in [(1, 0.5, 1), (2, 0.4, 1), (3, 0.7, 3), (3, 0.6, 3), (4, 0.65, 4)]:
         engine.state.epoch, engine.state.metrics["dice"] = epoch, score

@@ -51,5 +51,12 @@ def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_pat
     assert [round(case["dice"], 2) for case in overlays.cases] == [1.0, 0.0, 0.67, 0.86]
     overlays.draw(SimpleNamespace())
     picture = imread(tmp_path / "pictures" / "overlays.png")[..., :3]
-    assert np.ptp(picture, axis=2).max() > 0.2  # not grey alone
+    coloured = np.ptp(picture, axis=2) > 0.1
+    left, middle, right = np.split(
+        coloured[: len(coloured) * 9 // 10], [picture.shape[1] // 3, picture.shape[1] * 2 // 3], 1
+    )
+    assert not left.any()  # the image alone
+    top, _, bottom = np.array_split(right, 3)
+    assert bottom.sum() > 1.5 * top.sum() > 0  # the worst prediction above, the best below
+    assert middle.sum() > right.sum()
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["overlays.png"]

@@ -17,6 +17,13 @@ def test_a_label_on_its_images_grid_passes():
     assert SameGridd(["image", "label"])(data) == data
 
 
+def test_a_label_whose_axes_are_swapped_is_refused_though_its_far_corner_is_in_place():
+    image, label = volume(shape=(1, 8, 8, 4)), volume(shape=(1, 8, 8, 4))
+    label.affine = label.affine[:, [1, 0, 2, 3]]
+    with pytest.raises(ValueError, match="got affines 12 mm apart"):
+        SameGridd(["image", "label"])({"image": image, "label": label})
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [

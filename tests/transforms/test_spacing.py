@@ -297,6 +297,13 @@ def test_refuses_an_affine_that_names_no_space():
             ResampleToSpacing()(broken)
 
 
+def test_refuses_a_gantry_tilt_left_in_the_affine():
+    sheared = volume(spacing=(2.0, 1.0, 1.0))
+    sheared.affine[:3, 2] += 0.2 * sheared.affine[:3, 1]
+    with pytest.raises(ValueError, match=r"at right angles, got them 11.3 degrees off; resample"):
+        ResampleToSpacing()(sheared)
+
+
 def test_refuses_to_guess_between_two_axes_of_largest_spacing():
     with pytest.raises(ValueError, match=r"one axis of largest spacing, got \[2.0, 1.0, 2.0\] mm; name the slice axis"):
         ResampleToSpacing(slice_axis="largest_spacing")(volume(spacing=(2.0, 1.0, 2.0)))

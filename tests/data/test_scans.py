@@ -1,0 +1,39 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medssl.data import find_scans
+
+
+def write(folder, name, shape=(4, 5, 6)):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), folder / name)
+
+
+def test_every_volume_is_found_and_nothing_else(tmp_path):
+    for name, shape in (("b.nii", (4, 5, 6)), ("a.nii.gz", (4, 5, 6, 1))):
+        write(tmp_path, name, shape)
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "._a.nii.gz").write_text("left by another system")
+    assert [scan["image"] for scan in find_scans(tmp_path)] == [str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii")]
+
+
+def test_what_cannot_be_segmented_is_listed_before_anything_is(tmp_path):
+    write(tmp_path, "cine.nii.gz", (4, 5, 6, 30))
+    write(tmp_path, "slice.nii", (4, 5))
+    (tmp_path / "broken.nii.gz").write_bytes(b"no gzip")
+    for name in ("twice.nii", "twice.nii.gz"):
+        write(tmp_path, name)
+    with pytest.raises(ValueError, match="move these out of") as caught:
+        find_scans(tmp_path)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines[0].startswith("  broken.nii.gz: cannot be read (")
+    assert lines[1:] == [
+        "  cine.nii.gz: is of shape (4, 5, 6, 30), not one volume; split it",
+        "  slice.nii: is of shape (4, 5), not one volume; split it",
+        "  twice.nii: its mask would be that of twice.nii.gz",
+    ]
+
+
+def test_an_empty_folder_says_what_was_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no NIfTI file \(.nii, .nii.gz\) in"):
+        find_scans(tmp_path)
