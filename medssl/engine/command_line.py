@@ -87,7 +87,8 @@ def unknown(name: str, config: Any, roots: Iterable[str]) -> str | None:
 
 def show_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback and, last, what MONAI's own errors were raised from."""
-    for bar in list(getattr(tqdm, "_instances", ())):  # open ones would be drawn once more, below the reason, as Python ends
+    # Open bars would be drawn once more, below the reason, as Python ends.
+    for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
     sys.__excepthook__(kind, error, trace)
     cause = reason(error)
