@@ -130,7 +130,7 @@ def change(*keys, value=None):
         ),
     ],
 )
-def test_refuses(write, broken, message):
+def test_a_broken_manifest_is_refused_with_the_place_and_the_rule(write, broken, message):
     with pytest.raises(ManifestError, match=message):
         load_manifest(write(broken))
 

@@ -1,11 +1,8 @@
 from collections import Counter
 
 import pytest
-import torch
-from monai.data import DataLoader
-from monai.transforms import Compose, RandGaussianNoised
 
-from medssl.data import SeededCacheDataset, SubjectPairSampler, VolumeSampler
+from medssl.data import SubjectPairSampler, VolumeSampler
 
 
 def test_a_batch_holds_one_volume_of_each_of_two_subjects():
@@ -51,36 +48,3 @@ def test_refuses_what_cannot_be_drawn():
         VolumeSampler(0, 5)
     with pytest.raises(ValueError, match="one for each of 3 volumes, got 2"):
         VolumeSampler(3, 5, weights=[1, 2])
-
-
-@pytest.fixture
-def dataset():
-    data = [{"image": torch.zeros(1, 4, 8, 8)} for _ in range(3)]
-    return SeededCacheDataset(data, Compose([RandGaussianNoised("image", prob=1.0)]), progress=False)
-
-
-def test_the_seed_of_the_draw_decides_the_sample(dataset):
-    assert torch.equal(dataset[0, 5]["image"], dataset[0, 5]["image"])
-    assert not torch.equal(dataset[0, 5]["image"], dataset[0, 6]["image"])
-
-
-def test_the_cache_is_never_written_to(dataset):
-    for seed in range(3):
-        dataset[0, seed]
-    assert dataset.depths() == [4, 4, 4]
-    assert not dataset._cache[0]["image"].any()
-
-
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_any_number_of_workers_gives_the_same_epoch(dataset, num_workers):
-    def epoch(workers):
-        sampler = VolumeSampler(3, num_draws=8, seed=1)
-        loader = DataLoader(dataset, sampler=sampler, batch_size=2, num_workers=workers, generator=torch.Generator())
-        return torch.cat([batch["image"] for batch in loader])
-
-    assert torch.equal(epoch(num_workers), epoch(0))
-
-
-def test_an_empty_data_set_says_where_to_look():
-    with pytest.raises(ValueError, match="check the manifest and the split"):
-        SeededCacheDataset([], Compose([]))

@@ -32,10 +32,16 @@ def test_workers_draw_what_the_main_process_draws(dataset, workers):
     assert torch.equal(batches(0), batches(workers))
 
 
+def test_the_cache_is_never_written_to(dataset):
+    for seed in range(3):
+        _ = dataset[2, seed]
+    assert torch.equal(dataset._cache[2]["image"], torch.full((1, 2, 4, 4), 2.0))
+
+
 def test_depths_are_those_of_the_cached_volumes(dataset):
     assert dataset.depths() == [2] * 5
 
 
 def test_an_empty_data_set_is_refused():
-    with pytest.raises(ValueError, match="at least one record, got none"):
+    with pytest.raises(ValueError, match="at least one record, got none; check the manifest and the split"):
         SeededCacheDataset([], Compose([]))
