@@ -116,9 +116,8 @@ class Grid:
         self.num_labelled, self.folds, self.transductive = list(num_labelled), list(folds), transductive
         self.draws = {str(number): count for number, count in (draws or {}).items()}
         self.pretrain, self.finetune, self.threads = pretrain or {}, finetune or {}, threads
-        labels = [label_of(number) for number in self.num_labelled]
-        if unknown := sorted(self.draws.keys() - labels):
-            raise ValueError(f"draws must name numbers of labelled subjects, {', '.join(labels)}, got {unknown}.")
+        if unknown := [key for key in self.draws if key != "all" and not key.isdecimal()]:
+            raise ValueError(f"draws must be given by number of labelled subjects, or all, got {', '.join(unknown)}.")
 
     def pretraining(self, method: str, fold: int) -> Run | None:
         """Return the pre-training that a fine-tuning on ``fold`` starts from, if it has one."""
@@ -182,14 +181,14 @@ class Grid:
                         if (error := future.exception()) is None:
                             running |= {executor.submit(execute, next_run): next_run for next_run in then}
                         else:
-                            failed.append(f"{run.folder}: {error}; see its log.txt")
+                            failed.append(f"{run.folder}/log.txt: {error}")
                             failed += [f"{next_run.folder}: not run, its pre-training failed" for next_run in then]
                             bar.update(len(then))
             finally:  # interrupted: the executor would still run what is queued
                 for future in running:
                     future.cancel()
         if failed:
-            head = f"{len(failed)} runs are missing; 'monai.bundle run report' tables what there is:"
+            head = f"{len(failed)} runs are missing ('python -m monai.bundle run report' tables the others):"
             raise RuntimeError("\n".join([head, *failed]))
 
 
@@ -230,7 +229,8 @@ def execute(run: Run) -> float:
         status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
     seconds = time.monotonic() - begin
     if status < 0:
-        raise RuntimeError(f"killed by {signal.Signals(-status).name}; SIGKILL most often means that memory ran out")
+        cause = ", most often because memory ran out" if -status == signal.SIGKILL else ""
+        raise RuntimeError(f"killed by {signal.Signals(-status).name}{cause}")
     if status > 0:
         raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8")))
     facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}

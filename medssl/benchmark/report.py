@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "random") -> Path:
     """Write ``report.md`` and its pictures into a grid's folder, and log the main table.
 
-    The grid need not be complete: reported are the folds and draws that every method has finished. Differences and
-    pictures need the baseline.
+    The grid need not be complete: reported are the folds and draws that all methods found there have finished.
+    Differences and pictures need the baseline.
 
     Args:
         output_dir: the grid's folder.

@@ -34,7 +34,7 @@ def read_results(output_dir: str | Path) -> pd.DataFrame:
 
 
 def comparable(results: pd.DataFrame) -> pd.DataFrame:
-    """Keep, for each number of labels, the folds and draws that all of its methods have finished.
+    """Keep, for each number of labels, the folds and draws that all methods found there have finished.
 
     A mean over others would compare subjects rather than methods.
     """

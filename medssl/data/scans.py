@@ -1,9 +1,11 @@
 """The scans that lie in a folder."""
 
+import zlib
 from pathlib import Path
 
 import nibabel as nib
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -11,11 +13,11 @@ SUFFIXES = (".nii", ".nii.gz")
 def find_scans(folder: str | Path) -> list[dict[str, str]]:
     """Return ``{"image": path}`` for every NIfTI volume of a folder, sorted by name.
 
-    Headers are read at once, so that a file which cannot be segmented is known before the first hour is spent.
+    Headers are read at once, so that a file which is no volume is known before the first hour is spent.
 
     Raises:
         FileNotFoundError: if there is none, or no such folder.
-        ValueError: listing every file that is no volume, or whose mask would overwrite another's.
+        ValueError: listing every file whose header is not that of a volume, or whose mask would overwrite another's.
     """
     files = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and path.name[0] != ".")
     if not files:
@@ -34,7 +36,7 @@ def fault(file: Path) -> str | None:
     """Return why a file's header is not that of one volume, or None."""
     try:
         shape = nib.load(file).shape
-    except (ImageFileError, OSError, EOFError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
         return f"cannot be read ({error})"
-    extra = [size for size in shape[3:] if size != 1]
-    return f"is of shape {shape}, not one volume; split it" if len(shape) < 3 or extra else None
+    volume = min(shape) > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1))
+    return None if volume else f"must be one volume, has shape {shape}"

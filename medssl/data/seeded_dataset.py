@@ -52,6 +52,7 @@ class SeededCacheDataset(CacheDataset):
         except Exception as error:
             record = self.data[idx]
             files = ", ".join(str(record[key]) for key in ("image", "label") if key in record)
+            # No RuntimeError: of those, MONAI's, the command line shows what is behind them.
             raise ValueError(
                 f"case {record.get('case_id', idx)} ({files}) cannot be used: {root_cause(error)}"
             ) from error

@@ -142,12 +142,13 @@ def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
             raise ValueError(f"{manifest.name} has no labelled record in test or validation; give a fold to test on.")
         return {record["subject_id"] for record in manifest.test + manifest.validation}
     named = {record["fold"] for record in manifest.training if "fold" in record}
-    available = sorted(named) if named else list(range(5))
+    dealt = [] if named else folds(sorted({record["subject_id"] for record in manifest.training}))
+    available = sorted(named) or list(range(len(dealt)))
     if fold not in available:
         raise ValueError(f"fold must be one of {available}, got {fold}; null tests on the manifest's test section.")
     if named:
         return {record["subject_id"] for record in manifest.training if record["fold"] == fold}
-    return set(folds(sorted({record["subject_id"] for record in manifest.training}))[fold])
+    return set(dealt[fold])
 
 
 def own_test(manifest: Manifest) -> list[Record]:

@@ -45,9 +45,10 @@ class CaseMetrics:
         """Count the cases of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             counts = count_voxels(output["pred"], output["label"])
+            values = dice(counts)
             case = {key: batch[key] for key in ("case_id", "subject_id") if key in batch}
-            self.scores.append(dice(counts).nanmean().item())
-            for name, value, (tp, fp, fn) in zip(self.classes[1:], dice(counts).tolist(), counts.tolist(), strict=True):
+            self.scores.append(values.nanmean().item())
+            for name, value, (tp, fp, fn) in zip(self.classes[1:], values.tolist(), counts.tolist(), strict=True):
                 self.rows.append({**case, "class": name, "dice": value, "tp": tp, "fp": fp, "fn": fn})
 
     def write(self, engine: Engine) -> None:
@@ -80,7 +81,7 @@ def count_voxels(pred: Tensor, label: Tensor) -> Tensor:
 
 def dice(counts: Tensor) -> Tensor:
     """Return the Dice of every class from :py:func:`count_voxels`; NaN where there is none to find and none found."""
-    tp, fp, fn = counts.unbind(dim=-1)
+    tp, fp, fn = counts.double().unbind(dim=-1)
     return 2 * tp / (2 * tp + fp + fn)
 
 

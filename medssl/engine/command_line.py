@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser, run
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from tqdm import tqdm
 
@@ -23,11 +23,10 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     """Check the options of ``python -m monai.bundle run``, and from now on repeat an error's cause as its last line.
 
     MONAI adds an option that no config knows, drops one that is None, and reads ``false`` as a word, which is true.
-    Called from anywhere else, by Python code for instance, this does nothing. Arguments of a constructor are left to
-    the constructor.
+    Only ids at the top of a config are judged: below, MONAI or the constructor that is given too much complains.
 
     Args:
-        argv: the command line; None is the process's own.
+        argv: the command line; None is the process's own. Where it is another program's, this does nothing.
 
     Raises:
         ValueError: listing the options that would not do what they say.
@@ -42,47 +41,45 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         called_with = {**ConfigParser.load_config_file(str(given["args_file"])), **given}
     config = ConfigParser()
     config.read_config(called_with.get("config_file"))
-    own = {*inspect.signature(run).parameters, *DEFAULT_MLFLOW_SETTINGS["configs"]}
+    known = {*config.config, *DEFAULT_MLFLOW_SETTINGS["configs"]}
+    known.update(*(inspect.signature(call).parameters for call in (run, create_workflow, ConfigWorkflow)))
+    roots = {name: re.split("#|::", name)[0] for name in called_with}
     problems = [
-        problem
-        for name in called_with
-        if name not in own and (problem := unknown(name, config.config, {*config.config, *own}))
+        f"--{name}: no config has it{suggestion(root, known)}" for name, root in roots.items() if root not in known
     ]
     for name, value in given.items():
-        if value is None and name in config and config[name] is not None:
+        if value is None and config.config.get(name) is not None:
             problems.append(f"--{name} None: MONAI drops it; write --{name} '$None'")
-        elif isinstance(value, str) and value in SPELLINGS:
+        elif name in known and isinstance(value, str) and value in SPELLINGS:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
 
 
 def options(arguments: Sequence[str]) -> dict[str, Any]:
-    """Read options as fire does: ``--name value``, ``--name=value`` and, for True, ``--name``; one dash is enough."""
+    """Read options as fire does: ``--name value``, ``--name=value``, ``--name`` or ``--noname``; one dash is enough.
+
+    What follows a bare ``--`` is fire's own.
+    """
     found: dict[str, Any] = {}
-    is_option = re.compile(r"--?[A-Za-z_+~]")
-    for argument, following in zip(arguments, [*arguments[1:], "--end"], strict=True):
+    own = list(arguments[: arguments.index("--")]) if "--" in arguments else list(arguments)
+    is_option = re.compile(r"--?[A-Za-z_]")
+    for argument, following in zip(own, [*own[1:], "--end"], strict=True):
         if is_option.match(argument):
             name, equals, value = argument.lstrip("-").partition("=")
-            text = value if equals else "True" if is_option.match(following) else following
-            found[name.replace("-", "_")] = DefaultParseValue(text)
+            alone = not equals and is_option.match(following) is not None
+            if alone and name.startswith("no"):
+                found[name.removeprefix("no").replace("-", "_")] = False
+            else:
+                text = value if equals else "True" if alone else following
+                found[name.replace("-", "_")] = DefaultParseValue(text)
     return found
 
 
-def unknown(name: str, config: Any, roots: Iterable[str]) -> str | None:
-    """Return what is wrong with an id that the config does not hold, or None."""
-    parts = re.split("#|::", name.lstrip("+~"))
-    for depth, part in enumerate(parts):
-        if isinstance(config, dict) and part not in config:
-            if depth > 0 and "_target_" in config:
-                return None  # an argument of a constructor
-            close = difflib.get_close_matches(part, roots if depth == 0 else config, n=1)
-            meant = "#".join([*parts[:depth], *close])
-            return f"--{name}: no config has it" + (f"; did you mean --{meant}?" if close else "")
-        if not isinstance(config, dict):
-            return None  # a list's item, or an expression's
-        config = config[part]
-    return None
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant, to be added to a message."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean --{close[0]}?" if close else ""
 
 
 def show_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -65,7 +65,7 @@ class SAL(nn.Module):
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([self.head(features[-1].flatten(2).mean(dim=2)) for features in views])  # (2n, D)
         positional = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.alignment_weight != 0):  # else it is but watched
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.alignment_weight != 0):  # at 0 only logged
             local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
             if self.centred:
                 local = local - local.mean(dim=(2, 3), keepdim=True)
@@ -85,7 +85,7 @@ class SAL(nn.Module):
         subject, index, depth, view = (
             by_subject(x) for x in (subject.repeat(2), index.repeat(2), depth.repeat(2), view)
         )
-        # By the sampler's order both of a pair are of one subject; in another order pairs are lost, none is wrong.
+        # In the sampler's order the subjects of a pair are equal; another order would lose pairs, not add wrong ones.
         pairs = positional_pairs(index, depth, self.positional.threshold) & (subject[:, None] == subject)
         if self.within_view:
             pairs &= view[:, None] == view

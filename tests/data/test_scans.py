@@ -21,15 +21,20 @@ def test_what_cannot_be_segmented_is_listed_before_anything_is(tmp_path):
     write(tmp_path, "cine.nii.gz", (4, 5, 6, 30))
     write(tmp_path, "slice.nii", (4, 5))
     (tmp_path / "broken.nii.gz").write_bytes(b"no gzip")
+    write(tmp_path, "damaged.nii.gz")
+    data = bytearray((tmp_path / "damaged.nii.gz").read_bytes())
+    data[12:30] = b"\xff" * 18
+    (tmp_path / "damaged.nii.gz").write_bytes(data)
     for name in ("twice.nii", "twice.nii.gz"):
         write(tmp_path, name)
     with pytest.raises(ValueError, match="move these out of") as caught:
         find_scans(tmp_path)
     lines = str(caught.value).splitlines()[1:]
     assert lines[0].startswith("  broken.nii.gz: cannot be read (")
-    assert lines[1:] == [
-        "  cine.nii.gz: is of shape (4, 5, 6, 30), not one volume; split it",
-        "  slice.nii: is of shape (4, 5), not one volume; split it",
+    assert lines[2].startswith("  damaged.nii.gz: cannot be read (")
+    assert [lines[1], *lines[3:]] == [
+        "  cine.nii.gz: must be one volume, has shape (4, 5, 6, 30)",
+        "  slice.nii: must be one volume, has shape (4, 5)",
         "  twice.nii: its mask would be that of twice.nii.gz",
     ]
 

@@ -90,9 +90,12 @@ def evaluate(tmp_path):
             for i, (t, p) in enumerate(zip(onehot[:3], onehot[3:], strict=True))
         ]
         handler = CaseMetrics(tmp_path / "metrics.csv", ["background", "a", "b"], **kwargs)
-        SupervisedEvaluator(
+        evaluator = SupervisedEvaluator(
             "cpu", DataLoader(Dataset(data), batch_size=2), torch.nn.Identity(), val_handlers=[handler]
-        ).run(epoch)
+        )
+        evaluator.run(epoch)
+        # c0: 2/3 and 2/3; c1: 1 and nothing to find; c2: nothing to find and a false alarm
+        assert evaluator.state.metrics["dice"] == pytest.approx((2 / 3 + 1 + 0) / 3)
         return pd.read_csv(tmp_path / "metrics.csv")
 
     return run
