@@ -17,7 +17,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=r"could not write .*a.txt .* MiB free there\); the previous one is intact"):
+    with pytest.raises(
+        OSError,
+        match=r"could not write .*a.txt: .*No space left on device \(\d+ MiB free there\); the previous one is intact",
+    ):
         replace(file, fail)
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
