@@ -2,6 +2,7 @@
 
 from medssl.losses.global_positional import GlobalPositionalLoss
 from medssl.losses.local_alignment import LocalAlignmentLoss
+from medssl.losses.local_region_contrast import LocalRegionContrastLoss
 from medssl.losses.sup_con import SupConLoss
 
-__all__ = ["GlobalPositionalLoss", "LocalAlignmentLoss", "SupConLoss"]
+__all__ = ["GlobalPositionalLoss", "LocalAlignmentLoss", "LocalRegionContrastLoss", "SupConLoss"]
