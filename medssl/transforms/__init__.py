@@ -1,15 +1,20 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
+from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBatch, RandJointElasticd
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
 from medssl.transforms.same_grid import SameGridd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
 from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
+from medssl.transforms.superpixels import Superpixels, Superpixelsd
 from medssl.transforms.window import Window, Windowd
 
 __all__ = [
     "KnownLabels",
     "KnownLabelsd",
+    "RandJointElastic",
+    "RandJointElasticBatch",
+    "RandJointElasticd",
     "RandSlicePair",
     "RandSlicePaird",
     "RandSlices",
@@ -18,6 +23,8 @@ __all__ = [
     "ResampleToSpacing",
     "ResampleToSpacingd",
     "SameGridd",
+    "Superpixels",
+    "Superpixelsd",
     "Window",
     "Windowd",
 ]
