@@ -1,8 +1,9 @@
 """Losses: raw vectors in, any floating type; a scalar out, float32 or wider."""
 
 from medssl.losses.global_positional import GlobalPositionalLoss
+from medssl.losses.info_nce import InfoNCELoss
 from medssl.losses.local_alignment import LocalAlignmentLoss
 from medssl.losses.local_region_contrast import LocalRegionContrastLoss
 from medssl.losses.sup_con import SupConLoss
 
-__all__ = ["GlobalPositionalLoss", "LocalAlignmentLoss", "LocalRegionContrastLoss", "SupConLoss"]
+__all__ = ["GlobalPositionalLoss", "InfoNCELoss", "LocalAlignmentLoss", "LocalRegionContrastLoss", "SupConLoss"]

@@ -2,11 +2,20 @@
 
 from medssl.networks.heads import linear_head, mlp_head
 from medssl.networks.linear_probe import LinearProbe
+from medssl.networks.memory import Queue
+from medssl.networks.momentum import Momentum
+from medssl.networks.resnet import ResNetEncoder, ResNetUNet
+from medssl.networks.two_branch import TwoBranchUNet
 from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
 from medssl.networks.weights import load_pretrained, part_state
 
 __all__ = [
     "LinearProbe",
+    "Momentum",
+    "Queue",
+    "ResNetEncoder",
+    "ResNetUNet",
+    "TwoBranchUNet",
     "UNet",
     "UNetDecoder",
     "UNetEncoder",

@@ -106,7 +106,7 @@ class UNet(nn.Module):
     Its parts are named ``encoder``, ``decoder`` and ``head``; so are the tensors of a checkpoint.
 
     Args:
-        out_channels: number of classes, background included.
+        out_channels: number of classes, background included; None for no head: the decoder's features come out.
         in_channels, width, spatial_dims, centre_norm, dropout: see :py:class:`UNetEncoder`. With the defaults and four
             classes there are 17,462,016 parameters, the number of the PCL reference for ACDC; with width 32 and eight
             classes 7,763,584, its number for CHD.
@@ -118,7 +118,7 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        out_channels: int,
+        out_channels: int | None,
         in_channels: int = 1,
         width: int = 48,
         spatial_dims: int = 2,
@@ -128,8 +128,10 @@ class UNet(nn.Module):
         super().__init__()
         self.encoder = UNetEncoder(in_channels, width, spatial_dims, centre_norm, dropout)
         self.decoder = UNetDecoder(self.encoder.out_channels, spatial_dims, dropout)
-        self.head = Conv[Conv.CONV, spatial_dims](self.decoder.out_channels, out_channels, 1, bias=False)
-        initialise(self.head)
+        self.head: nn.Module = nn.Identity()
+        if out_channels is not None:
+            self.head = Conv[Conv.CONV, spatial_dims](self.decoder.out_channels, out_channels, 1, bias=False)
+            initialise(self.head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of an image."""

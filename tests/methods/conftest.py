@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 @pytest.fixture
 def make_batch():
-    """Two subjects of 9 and 10 slices, n/2 slices each, two views."""
+    """Two subjects of 9 and 10 slices, n/2 slices each, two views, four regions in each."""
 
     def make(n=4, side=32):
         generator = torch.Generator().manual_seed(0)
@@ -16,7 +16,10 @@ def make_batch():
         index = torch.tensor([0, 2, 5, 7][:half] + [1, 3, 6, 9][:half])
         depth = torch.tensor([9] * half + [10] * half)
         subject = torch.tensor([0] * half + [1] * half)
-        return {"view_1": first, "view_2": second, "subject": subject, "index": index, "depth": depth}
+        squares = torch.arange(4).view(2, 2).repeat_interleave(side // 2, 0).repeat_interleave(side // 2, 1)
+        regions = {"regions_1": squares.expand(n, 1, -1, -1), "regions_2": squares.flip(1).expand(n, 1, -1, -1)}
+        place = {"subject": subject, "index": index, "depth": depth}
+        return {"view_1": first, "view_2": second, **place, **regions, "num_regions": 4}
 
     return make
 

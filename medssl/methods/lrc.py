@@ -1,0 +1,53 @@
+"""Localized region contrast: a super-pixel finds itself in a deformed view of its image."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medssl.losses import LocalRegionContrastLoss
+from medssl.losses.local_region_contrast import region_means
+
+
+class LRC(nn.Module):
+    """Pre-train an encoder and a decoder by the contrast of regions between two views.
+
+    Args:
+        encoder: image to list of features, finest first.
+        decoder: that list to one map at the image's size, 64 channels in the paper.
+        contrast: loss of the two maps and their regions.
+
+    Shape:
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, *)`; ``regions_1``, ``regions_2`` :math:`(n, 1, *)` integers,
+          numbered alike; ``num_regions``, an int, one more than the largest number.
+        - output: scalars ``loss``; ``regions``, how many an image has in both views; ``retrieval``, the share of them
+          that are nearest to themselves in the other view; ``norm`` of the features, to which the loss is blind.
+
+    Reference:
+        Yan et al., Localized Region Contrast for Enhancing Self-Supervised Learning in Medical Image Segmentation,
+        arXiv:2304.03406.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, contrast: LocalRegionContrastLoss) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.contrast = encoder, decoder, contrast
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the loss and what is worth watching."""
+        maps = [self.decoder(self.encoder(batch[view])) for view in ("view_1", "view_2")]
+        regions = [batch[name] for name in ("regions_1", "regions_2")]
+        loss = self.contrast(maps[0], regions[0], maps[1], regions[1], batch["num_regions"])
+        watched = watch(maps, regions, batch["num_regions"], self.contrast.num_samples)
+        return {"loss": loss, **watched, "norm": maps[0].detach().float().norm(dim=1).mean()}
+
+
+@torch.no_grad()
+def watch(maps: list[Tensor], regions: list[Tensor], num_regions: int, num_samples: int | None) -> dict[str, Tensor]:
+    """Return the scalars ``retrieval`` and ``regions``."""
+    (q, in_q), (p, in_p) = (region_means(*view, num_regions, num_samples) for view in zip(maps, regions, strict=True))
+    kept = in_q & in_p  # (B, K)
+    similarity = F.normalize(q, dim=2) @ F.normalize(p, dim=2).mT  # (B, K, K)
+    nearest = similarity.masked_fill(~kept[:, None], -2).argmax(dim=2)
+    found = (nearest == torch.arange(num_regions, device=nearest.device)) & kept
+    return {"retrieval": found.sum() / kept.sum().clamp(min=1), "regions": kept.sum() / len(kept)}

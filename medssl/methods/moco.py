@@ -1,0 +1,79 @@
+"""Momentum contrast: a slice finds its other view among the keys of many earlier slices."""
+
+import torch
+from torch import Tensor, nn
+
+from medssl.losses import InfoNCELoss
+from medssl.methods.spread import spread
+from medssl.networks.memory import Queue
+from medssl.networks.momentum import Momentum
+
+
+class MoCo(nn.Module):
+    """Pre-train an encoder by the InfoNCE loss against keys of a slowly following twin, kept in a queue.
+
+    On one device batch normalisation can give the answer away: a query and its key share their batch's statistics. The
+    authors shuffle the keys over eight GPUs; here the batch is split into ``num_splits`` parts that pass through the
+    networks one after the other, the keys in another order than the queries.
+
+    Args:
+        encoder: image to list of features, finest first.
+        head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
+        queue_size: K, keys remembered; fewer than there are slices, or a slice's own key is among its negatives.
+        embed_dim: D.
+        momentum: m of the twin.
+        temperature: of the softmax, .07 in version 1, .2 in version 2.
+        num_splits: parts of a batch that are normalised apart.
+
+    Shape:
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
+        - output: scalars ``loss``, ``contrast``, ``accuracy`` of finding the key, ``spread`` of the queries.
+
+    Reference:
+        He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722; Chen
+        et al., Improved Baselines with Momentum Contrastive Learning, arXiv:2003.04297.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        queue_size: int = 65536,
+        embed_dim: int = 128,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        num_splits: int = 1,
+    ) -> None:
+        super().__init__()
+        if num_splits < 1:
+            raise ValueError(f"num_splits must be at least 1, got {num_splits}.")
+        self.encoder, self.head, self.num_splits = encoder, head, num_splits
+        self.key_encoder, self.key_head = Momentum(encoder, momentum), Momentum(head, momentum)
+        self.queue = Queue(queue_size, embed_dim)
+        self.contrast = InfoNCELoss(temperature)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss and what is worth watching; in training the twin follows and the queue moves on."""
+        images, others = batch["view_1"], batch["view_2"]
+        query = torch.cat([embed(self.encoder, self.head, part) for part in images.tensor_split(self.num_splits)])
+        if self.training:
+            self.key_encoder.follow(self.encoder)
+            self.key_head.follow(self.head)
+        order = torch.randperm(len(others), device=others.device)
+        with torch.no_grad():
+            parts = others[order].tensor_split(self.num_splits)
+            key = torch.cat([embed(self.key_encoder.twin, self.key_head.twin, part) for part in parts])[
+                order.argsort()
+            ]  # (n, D)
+        logits = self.contrast.logits(query, key, self.queue.keys)
+        loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        if self.training:
+            self.queue.push(key)
+        accuracy = (logits.argmax(dim=1) == 0).float().mean()
+        return {"loss": loss, "contrast": loss.detach(), "accuracy": accuracy, "spread": spread(query)}
+
+
+def embed(encoder: nn.Module, head: nn.Module, images: Tensor) -> Tensor:
+    """Return the embeddings of images: the head's output for their pooled last features."""
+    embeddings: Tensor = head(encoder(images)[-1].flatten(2).mean(dim=2))
+    return embeddings

@@ -1,0 +1,101 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from medssl.methods import MoCo
+from medssl.networks import UNet, linear_head
+
+
+@pytest.fixture
+def moco():
+    def make(**changes):
+        torch.manual_seed(0)
+        encoder = UNet(4, width=2, centre_norm=True).encoder
+        return MoCo(
+            encoder, linear_head(32, 8, norm=True), **{"queue_size": 6, "embed_dim": 8, "momentum": 0.9} | changes
+        )
+
+    return make
+
+
+def test_steps_equal_the_algorithm_of_the_paper(moco, make_batch):
+    """Two optimiser steps against the paper's pseudo code, written for single keys."""
+    method, tau = moco(), 0.07
+    f_q, f_k = ([copy.deepcopy(method.encoder), copy.deepcopy(method.head)] for _ in range(2))
+    queue = list(method.queue.keys.clone())
+    ours = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+    theirs = torch.optim.SGD([p for part in f_q for p in part.parameters()], lr=0.1, momentum=0.9)
+    for step in range(2):
+        batch = make_batch()
+        batch["view_1"] = batch["view_1"] + step
+        q = F.normalize(f_q[1](f_q[0](batch["view_1"])[-1].mean(dim=(2, 3))), dim=1)
+        with torch.no_grad():
+            for part_k, part_q in zip(f_k, f_q, strict=True):
+                for p_k, p_q in zip(part_k.parameters(), part_q.parameters(), strict=True):
+                    p_k.copy_(0.9 * p_k + 0.1 * p_q)
+            k = F.normalize(f_k[1](f_k[0](batch["view_2"])[-1].mean(dim=(2, 3))), dim=1)
+        losses = []
+        for i in range(len(q)):
+            similar = torch.exp(torch.stack([q[i] @ k[i], *(q[i] @ u for u in queue)]) / tau)
+            losses.append(-torch.log(similar[0] / similar.sum()))
+        expected = torch.stack(losses).mean()
+        loss = method(batch)["loss"]
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+        for optimizer, value in ((ours, loss), (theirs, expected)):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        queue = [*queue, *k][len(k) :]
+    for part, name in zip(f_q, ("encoder", "head"), strict=True):
+        for p, reference in zip(getattr(method, name).parameters(), part.parameters(), strict=True):
+            torch.testing.assert_close(p, reference, rtol=1e-3, atol=1e-4)
+    newest = torch.roll(method.queue.keys, -int(method.queue.place), dims=0)
+    torch.testing.assert_close(newest, torch.stack(queue), rtol=1e-4, atol=1e-5)
+
+
+def test_queue_and_twin_survive_a_resume(moco, make_batch):
+    method, twin = moco(), moco(momentum=0.9)
+    method(make_batch())
+    twin.load_state_dict(method.state_dict())
+    losses = []
+    for model in (method, twin):
+        torch.manual_seed(1)
+        losses.append(model(make_batch())["loss"])
+    assert torch.equal(*losses)
+    assert torch.equal(twin.queue.keys, method.queue.keys)
+
+
+def test_queries_and_keys_of_a_split_batch_are_normalised_in_other_company(moco, make_batch):
+    method, seen = moco(num_splits=2), []
+    for name, encoder in (("query", method.encoder), ("key", method.key_encoder.twin)):
+        encoder.register_forward_pre_hook(lambda _, inputs, name=name: seen.append((name, inputs[0])))
+    batch = make_batch()
+    torch.manual_seed(3)  # an order of keys that differs from that of the queries
+    method(batch)
+    queries, keys = ([images for name, images in seen if name == which] for which in ("query", "key"))
+    assert [len(part) for part in queries] == [len(part) for part in keys] == [2, 2]
+    assert torch.equal(torch.cat(queries), batch["view_1"])
+    assert not torch.equal(torch.cat(keys), batch["view_2"])
+    torch.testing.assert_close(torch.cat(keys).sum(dim=0), batch["view_2"].sum(dim=0))
+
+
+def test_a_shuffled_key_comes_back_to_its_query(moco, make_batch):
+    batch = make_batch()
+    batch["view_2"] = batch["view_1"]
+    method = moco(momentum=1.0).eval()  # one twin equal to the network: every query equals its key
+    assert method(batch)["accuracy"] == 1
+
+
+def test_evaluation_leaves_queue_and_twin_alone(moco, make_batch):
+    method = moco().eval()
+    before = copy.deepcopy(method.state_dict())
+    method(make_batch())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+
+
+def test_refuses_no_parts():
+    with pytest.raises(ValueError, match="num_splits must be at least 1, got 0"):
+        MoCo(nn.Identity(), nn.Identity(), num_splits=0)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from medssl.networks import Momentum, Queue
+
+
+def test_the_twin_is_the_moving_average_of_the_network():
+    network = nn.Linear(3, 2)
+    twin = Momentum(network, momentum=0.9)
+    expected = network.weight.detach().clone()
+    for _ in range(3):
+        with torch.no_grad():
+            network.weight.add_(1.0)
+        expected = 0.9 * expected + 0.1 * network.weight.detach()
+        twin.follow(network)
+    torch.testing.assert_close(twin.twin.weight.detach(), expected)
+
+
+def test_the_twin_gets_no_gradient_and_leaves_the_networks_alone():
+    network = nn.Linear(3, 2)
+    twin = Momentum(network)
+    assert all(p.requires_grad for p in network.parameters())
+    assert not any(p.requires_grad for p in twin.parameters())
+
+
+def test_the_twin_keeps_normalisation_statistics_of_its_own():
+    network = nn.BatchNorm1d(3)
+    twin = Momentum(network)
+    network(torch.randn(8, 3) + 5)
+    twin.follow(network)
+    assert not torch.allclose(twin.twin.running_mean, network.running_mean)
+
+
+def test_the_queue_forgets_the_oldest_first_whatever_the_batch_size():
+    queue, pushed = Queue(7, 2), []
+    for size in (3, 3, 2, 7, 4):
+        keys = F.normalize(torch.randn(size, 2), dim=1)
+        pushed += keys
+        queue.push(keys * 3)  # scaled to unit length when they come in
+    newest = {tuple(key.tolist()) for key in torch.stack(pushed[-7:])}
+    torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(7))
+    assert all(min((key - torch.tensor(other)).norm() for other in newest) < 1e-6 for key in queue.keys)
+    assert queue.place.item() == 19 % 7
+
+
+def test_a_new_queue_holds_random_directions():
+    torch.testing.assert_close(Queue(50, 8).keys.norm(dim=1), torch.ones(50))
+
+
+def test_the_queue_comes_back_from_a_checkpoint():
+    queue, other = Queue(5, 2), Queue(5, 2)
+    queue.push(torch.randn(3, 2))
+    other.load_state_dict(queue.state_dict())
+    assert torch.equal(other.keys, queue.keys)
+    assert other.place.item() == 3
+
+
+def test_refuses_what_makes_no_queue_or_twin():
+    with pytest.raises(ValueError, match="got 6 keys for 5 places"):
+        Queue(5, 2).push(torch.randn(6, 2))
+    with pytest.raises(ValueError, match="must be at least 1, got 0 and 2"):
+        Queue(0, 2)
+    with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\], got 1.5"):
+        Momentum(nn.Linear(1, 1), 1.5)
