@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def parser() -> argparse.ArgumentParser:
     phantoms.add_argument("--seed", type=int, default=0)
     phantoms.set_defaults(command=make_phantoms)
 
+    prepare = commands.add_parser("prepare", help="resample volumes and find their regions once, for fast training")
+    prepare.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    prepare.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    prepare.add_argument("--output", type=Path, required=True, help="folder of the slice store")
+    prepare.add_argument(
+        "--spacing",
+        nargs=3,
+        type=spacing,
+        metavar=("DEPTH", "HEIGHT", "WIDTH"),
+        help="mm, or None for the file's; default: the manifest's",
+    )
+    prepare.add_argument(
+        "--superpixels",
+        nargs=3,
+        type=float,
+        metavar=("SCALE", "SIGMA", "MIN_SIZE"),
+        help="find regions as well; see medssl.transforms.Superpixels",
+    )
+    prepare.add_argument("--workers", type=int, default=os.cpu_count(), help="volumes at a time; default: all cores")
+    prepare.set_defaults(command=prepare_store)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."
@@ -79,6 +101,29 @@ def make_phantoms(options: argparse.Namespace) -> None:
 
     count = {} if options.subjects is None else {"num_subjects": options.subjects}
     logging.info("wrote %s", write_phantoms(options.folder, seed=options.seed, **count))
+
+
+def prepare_store(options: argparse.Namespace) -> None:
+    """Write a slice store of every image that a manifest names."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    from medssl.data import load_manifest, prepare, pretrain_records, store_recipe
+
+    manifest = load_manifest(options.path, options.root)
+    superpixels = None
+    if options.superpixels:
+        scale, sigma, min_size = options.superpixels
+        superpixels = {"scale": scale, "sigma": sigma, "min_size": int(min_size)}
+    recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
+    records = pretrain_records(manifest, fold=None, transductive=True)
+    with ProcessPoolExecutor(options.workers) as executor:
+        prepare(records, options.output, recipe, executor)
+    logging.info("%d volumes are in %s", len(records), options.output)
+
+
+def spacing(text: str) -> float | None:
+    """Return a length in mm, or None."""
+    return None if text == "None" else float(text)
 
 
 def print_path(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from medssl.data.phantoms import write_phantoms
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
+from medssl.data.slice_store import StoredSlices, prepare, store_recipe
 from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
 
 __all__ = [
@@ -12,13 +13,16 @@ __all__ = [
     "ManifestError",
     "SeededCacheDataset",
     "Split",
+    "StoredSlices",
     "SubjectPairSampler",
     "VolumeSampler",
     "find_scans",
     "folds",
     "label_draw",
     "load_manifest",
+    "prepare",
     "pretrain_records",
     "split",
+    "store_recipe",
     "write_phantoms",
 ]

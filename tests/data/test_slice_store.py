@@ -1,0 +1,181 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medssl.__main__ import main
+from medssl.data import (
+    SeededCacheDataset,
+    StoredSlices,
+    load_manifest,
+    prepare,
+    pretrain_records,
+    store_recipe,
+    write_phantoms,
+)
+from medssl.data.slice_store import store_transform
+from medssl.transforms import RandSlicesd
+
+SUPERPIXELS = {"scale": 20.0, "sigma": 0.5, "min_size": 20}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Five phantoms, windowed to [0, 1] as CT is."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    path = write_phantoms(folder, num_subjects=5)
+    raw = json.loads(path.read_text())
+    raw["window"] = {"hu": [0, 255]}
+    path.write_text(json.dumps(raw))
+    return load_manifest(path)
+
+
+@pytest.fixture(scope="module")
+def records(manifest):
+    return pretrain_records(manifest, transductive=True)
+
+
+@pytest.fixture(scope="module")
+def recipe(manifest):
+    return store_recipe((None, 3.0, 3.0), manifest.slice_axis, manifest.window, SUPERPIXELS)
+
+
+@pytest.fixture(scope="module")
+def full_store(records, recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    with ThreadPoolExecutor(1) as executor:
+        prepare(records, folder, recipe, executor)
+    return folder
+
+
+@pytest.fixture
+def store(full_store, tmp_path):
+    """A store of one's own to damage."""
+    for file in full_store.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def rerun(records, folder, recipe):
+    with ThreadPoolExecutor(1) as executor:
+        prepare(records, folder, recipe, executor)
+
+
+def test_slices_are_those_of_the_volumes_bit_for_bit(records, recipe, full_store):
+    stored = StoredSlices(records, full_store, recipe, num_samples=2)
+    chain = [*store_transform(recipe).transforms, RandSlicesd(["image", "regions"], 2)]
+    direct = SeededCacheDataset(records, chain, progress=False)
+    assert stored.depths() == direct.depths()
+    for draw in [(0, 11), (2, 12), (0, 13), (1, 11)]:
+        for ours, theirs in zip(stored[draw], direct[draw], strict=True):
+            assert (ours["index"], ours["depth"]) == (theirs["index"], theirs["depth"])
+            assert ours["subject_id"] == theirs["subject_id"]
+            for key in ("image", "regions"):
+                assert ours[key].dtype == theirs[key].dtype
+                assert torch.equal(ours[key], theirs[key])
+
+
+def test_a_killed_run_goes_on_where_it_was(records, recipe, store):
+    stamps = {file.name: file.stat().st_mtime_ns for file in store.glob("*.npy")}
+    first, second = sorted(store.glob("*.npy"))[:2]
+    first.with_suffix(".json").unlink()  # it died before the volume was whole
+    (store / f"part_{second.name}").write_bytes(b"half a volume")
+    rerun(records, store, recipe)
+    written = {file.name for file in store.glob("*.npy") if file.stat().st_mtime_ns != stamps.get(file.name)}
+    assert first.name in written
+    assert second.name not in written
+    assert len(StoredSlices(records, store, recipe)) == len(records)
+
+
+def test_a_volume_whose_file_has_changed_is_written_anew(manifest, recipe, tmp_path):
+    source = tmp_path / "scan.nii.gz"
+    record = pretrain_records(manifest, transductive=True)[0]
+    source.write_bytes(Path(record["image"]).read_bytes())
+    changed = [{**record, "image": str(source)}]
+    rerun(changed, tmp_path / "store", recipe)
+    before = StoredSlices(changed, tmp_path / "store", recipe).read(0, 0)["image"]
+    other = pretrain_records(manifest, transductive=True)[-1]
+    source.write_bytes(Path(other["image"]).read_bytes())
+    rerun(changed, tmp_path / "store", recipe)
+    assert not torch.equal(StoredSlices(changed, tmp_path / "store", recipe).read(0, 0)["image"], before)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".regions"])
+def test_a_flipped_byte_is_noticed_when_its_slice_is_read(records, recipe, store, ending):
+    stored = StoredSlices(records, store, recipe)
+    file = sorted(store.glob(f"*{ending}"))[0]
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1  # in the last slice
+    file.write_bytes(content)
+    index = next(i for i, record in enumerate(records) if record["case_id"] == file.stem)
+    last = stored.depths()[index] - 1
+    with pytest.raises(ValueError, match=rf"slice {last} of .*{ending} is damaged.*run prepare again"):
+        stored.read(index, last)
+    stored.read(index, 0)
+
+
+def test_another_recipe_is_refused_by_writer_and_reader(records, recipe, store):
+    other = {**recipe, "spacing": [None, 2.0, 2.0]}
+    with pytest.raises(ValueError, match=r"prepared with spacing \[None, 3.0, 3.0\], not \[None, 2.0, 2.0\]"):
+        rerun(records, store, other)
+    with pytest.raises(ValueError, match="choose another folder, or the same settings"):
+        StoredSlices(records, store, other)
+
+
+def test_a_missing_volume_is_named(records, recipe, store):
+    sorted(store.glob("*.npy"))[0].with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"1 of {len(records)} volumes are not in the store"):
+        StoredSlices(records, store, recipe)
+    with pytest.raises(FileNotFoundError, match=r"no slice store in .*medssl prepare"):
+        StoredSlices(records, store / "nowhere", recipe)
+
+
+def test_one_bad_volume_stops_no_other_and_is_named(records, recipe, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    scan = nib.load(records[0]["image"])
+    voxels = scan.get_fdata()
+    voxels[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(voxels, scan.affine), bad)
+    both = [{"case_id": "broken", "image": str(bad)}, records[0]]
+    with pytest.raises(
+        RuntimeError, match=r"1 of 2 volumes could not be prepared:\ncase broken \(.*bad.nii.gz\): .*finite"
+    ):
+        rerun(both, tmp_path / "store", recipe)
+    assert len(StoredSlices(records[:1], tmp_path / "store", recipe)) == 1
+
+
+def test_case_names_never_leave_the_folder(records, recipe, tmp_path):
+    odd = [{**records[0], "case_id": "../../escape é"}]
+    rerun(odd, tmp_path / "a" / "store", recipe)
+    assert len(StoredSlices(odd, tmp_path / "a" / "store", recipe)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["store"]
+
+
+def test_regions_take_little_room(full_store):
+    for file in full_store.glob("*.regions"):
+        depth, _, height, width = np.load(file.with_suffix(".npy"), mmap_mode="r").shape
+        assert file.stat().st_size < 0.1 * 2 * depth * height * width
+
+
+def test_the_command_prepares_what_a_manifest_names(manifest, recipe, records, tmp_path, caplog):
+    arguments = [
+        "prepare",
+        str(manifest.path),
+        "--output",
+        str(tmp_path),
+        "--workers",
+        "1",
+        "--spacing",
+        "None",
+        "3",
+        "3",
+    ]
+    assert main([*arguments, "--superpixels", "20", "0.5", "20"]) == 0
+    assert len(StoredSlices(records, tmp_path, recipe)) == len(records)
+    assert main([*arguments, "--superpixels", "20", "0.5", "21"]) == 1
+    assert "prepared with superpixels" in caplog.text
