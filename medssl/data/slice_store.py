@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
-from monai.transforms import Compose, LoadImaged
+from monai.transforms import Compose, CopyItemsd, LoadImaged, MapTransform, ScaleIntensityd
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -44,13 +44,17 @@ def store_recipe(
 
 def store_transform(recipe: Mapping[str, Any]) -> Compose:
     """Return what a recipe does to a record."""
-    transforms = [
+    transforms: list[MapTransform] = [
         LoadImaged("image", reader="NibabelReader", ensure_channel_first=True),
         ResampleToSpacingd("image", recipe["spacing"], recipe["slice_axis"]),
         Windowd("image", **recipe["window"]),
     ]
     if recipe["superpixels"] is not None:
-        transforms.append(Superpixelsd("image", **recipe["superpixels"]))
+        transforms += [
+            CopyItemsd("image", names="regions"),
+            ScaleIntensityd("regions"),  # z-scored volumes as well to [0, 1]
+            Superpixelsd("regions", "regions", **recipe["superpixels"]),
+        ]
     return Compose(transforms)
 
 

@@ -12,7 +12,7 @@ from medssl.engine.progress import Progress
 from medssl.engine.receipt import provenance, read_receipt, refuse_learnt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
-from medssl.engine.views import PrepareViews
+from medssl.engine.views import PrepareDeformedViews, PrepareViews
 
 __all__ = [
     "AutocastInferer",
@@ -22,6 +22,7 @@ __all__ = [
     "CollapseMonitor",
     "NonFiniteGuard",
     "Overlays",
+    "PrepareDeformedViews",
     "PrepareViews",
     "Progress",
     "ScalarLog",

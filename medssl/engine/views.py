@@ -8,6 +8,8 @@ import torch
 from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
+Deformation = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+
 
 class PrepareViews(PrepareBatch):
     """Move a batch of slices to the device and draw two views of it there.
@@ -36,3 +38,41 @@ class PrepareViews(PrepareBatch):
         place = {key: batchdata[key].to(device) for key in ("index", "depth")}
         views = {"view_1": self.view(images, subject), "view_2": self.view(images, subject)}
         return {**views, "subject": subject, **place}, None
+
+
+class PrepareDeformedViews(PrepareBatch):
+    """Move a batch of slices, and their regions where it has any, to the device and deform them there.
+
+    The method receives ``view_1`` and ``view_2`` :math:`(n, C, *)`; of a batch with ``regions`` also ``regions_1`` and
+    ``regions_2`` :math:`(n, 1, *)`, numbered alike, and ``num_regions``, one more than the largest number. That is read
+    where the batch was made: the device does not have to be waited for.
+
+    Args:
+        first: called as ``first(images, regions)``, returns both, such as
+            :py:class:`medssl.transforms.RandJointElasticBatch`; None leaves them as they are.
+        second: the same, for the second view.
+    """
+
+    def __init__(self, first: Deformation | None, second: Deformation | None) -> None:
+        self.deformations = (first, second)
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], None]:
+        """Return the method's input, and no target."""
+        images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        regions = batchdata.get("regions")
+        prepared: dict[str, Any] = {}
+        if regions is not None:
+            prepared["num_regions"] = int(regions.max()) + 1
+            regions = regions.to(device, non_blocking=non_blocking)
+        for number, deform in enumerate(self.deformations, start=1):
+            view, labels = (images, regions) if deform is None else deform(images, regions)
+            prepared[f"view_{number}"] = view
+            if labels is not None:
+                prepared[f"regions_{number}"] = labels
+        return prepared, None

@@ -119,7 +119,7 @@ class RandJointElasticBatch(nn.Module):
         spacing, magnitude: see :py:class:`RandJointElastic`.
 
     Shape:
-        - images: :math:`(B, C, *)`, floating; labels: :math:`(B, 1, *)`, of any type.
+        - images: :math:`(B, C, *)`, floating; labels: :math:`(B, 1, *)`, of any type, or None.
         - output: the same two.
     """
 
@@ -128,16 +128,16 @@ class RandJointElasticBatch(nn.Module):
         self.spacing, self.magnitude = check(spacing, magnitude)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return both bent alike; the draw comes from torch's default generator."""
         size = images.shape[2:]
-        if labels.shape != (len(images), 1, *size):
+        if labels is not None and labels.shape != (len(images), 1, *size):
             raise ValueError(f"labels must be {(len(images), 1, *size)} like the images, got {tuple(labels.shape)}.")
         strength = torch.empty(len(images), 1, device=images.device).uniform_(*self.magnitude)  # (B, 1)
         draw = torch.rand(len(images), len(size) * math.prod(num_points(size, self.spacing)), device=images.device)
         points = ((2 * draw - 1) * strength).view(len(images), len(size), *num_points(size, self.spacing))
         grid = bend(points, size, self.spacing)
-        return sample(images, grid, "bilinear"), sample(labels, grid, "nearest")
+        return sample(images, grid, "bilinear"), None if labels is None else sample(labels, grid, "nearest")
 
 
 def check(spacing: float, magnitude: float | Sequence[float]) -> tuple[float, tuple[float, float]]:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 
+from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.networks import UNet, load_pretrained
+from medssl.networks import ResNetUNet, UNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - {"train", "small"})
+OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - {"train", "small", "moco", "resnet50", "stored"})
 
 
 def with_its_method(name):
@@ -28,13 +29,45 @@ METHODS = [with_its_method(name) for name in OVERLAYS]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
-def test_every_overlay_trains_and_exports_an_encoder_that_fits(method, run_bundle, tmp_path):
-    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", num_slices=4)
+def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp_path):
+    small = {"queue_size": 8, "num_splits": 2} if "moco" in method else {}
+    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", num_slices=4, **small)
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
-    assert {"loss", "lr", "spread"} <= set(scalars.columns)
+    assert {"loss", "lr", "norm" if method == ["lrc"] else "spread"} <= set(scalars.columns)
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == ({"encoder", "decoder"} if method == ["lrc"] else {"encoder"})
+
+
+def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp_path):
+    output = run_bundle(
+        "pretrain",
+        ["train", "moco", "moco_v2", "resnet50", "small"],
+        tmp_path / "models",
+        num_slices=4,
+        queue_size=8,
+        num_splits=1,
+        max_epochs=1,
+        steps_per_epoch=1,
+    )
+    taken = load_pretrained(ResNetUNet(4), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder"}
+    assert json.loads((output / "model.json").read_text())["network"] == "ResNetUNet"
+
+
+@pytest.mark.parametrize(("method", "regions"), [("lrc", ["--superpixels", "100", "0.5", "50"]), ("sal", [])])
+def test_a_slice_store_trains_the_same_network(method, regions, run_bundle, phantoms, tmp_path):
+    assert main(["prepare", str(phantoms), "--output", str(tmp_path / "store"), "--workers", "1", *regions]) == 0
+    direct = run_bundle("pretrain", ["train", method, "small"], tmp_path / "a", num_slices=4)
+    stored = run_bundle(
+        "pretrain",
+        ["train", method, "stored", "small"],
+        tmp_path / "b",
+        num_slices=4,
+        store_dir=str(tmp_path / "store"),
+    )
+    one, two = (torch.load(folder / "model.pt", weights_only=True) for folder in (direct, stored))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
