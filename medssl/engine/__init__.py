@@ -7,6 +7,7 @@ from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
 from medssl.engine.guard import NonFiniteGuard
+from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
 from medssl.engine.receipt import provenance, read_receipt, refuse_learnt, versions
@@ -23,6 +24,7 @@ __all__ = [
     "NonFiniteGuard",
     "Overlays",
     "PrepareDeformedViews",
+    "PrepareKnownClasses",
     "PrepareViews",
     "Progress",
     "ScalarLog",

@@ -17,7 +17,8 @@ class CaseMetrics:
     The file has a row per case and class with ``dice`` and the voxel counts ``tp``, ``fp`` and ``fn`` from which pooled
     Dice follows. Evaluations during training add ``step``, the optimiser steps taken, and keep the rows of earlier
     ones: the file is the curve. A class that neither truth nor prediction holds has an empty ``dice``; a false alarm
-    has 0, where MONAI's ``MeanDice`` leaves it out or counts the former as 1. The mean over the cases of the mean over
+    has 0, where MONAI's ``MeanDice`` leaves it out or counts the former as 1. A class that was not contoured in a case,
+    by the batch's ``known``, is neither hit nor missed there. The mean over the cases of the mean over
     their classes is the evaluator's metric ``dice``.
 
     Args:
@@ -44,7 +45,7 @@ class CaseMetrics:
     def count(self, engine: Engine) -> None:
         """Count the cases of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            counts = count_voxels(output["pred"], output["label"])
+            counts = known_counts(batch, output)
             values = dice(counts)
             case = {key: batch[key] for key in ("case_id", "subject_id") if key in batch}
             self.scores.append(values.nanmean().item())
@@ -63,6 +64,12 @@ class CaseMetrics:
                 known = read_metrics(self.file)
                 rows = pd.concat([known[known["step"] < step], rows])
         replace(self.file, lambda file: rows.to_csv(file, index=False))
+
+
+def known_counts(batch: dict[str, Any], output: dict[str, Tensor]) -> Tensor:
+    """Count the voxels of a case by :py:func:`count_voxels`; of classes that it does not know, none."""
+    counts = count_voxels(output["pred"], output["label"])
+    return counts * batch["known"][1:, None].to(counts.device) if "known" in batch else counts
 
 
 def count_voxels(pred: Tensor, label: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from nibabel.affines import voxel_sizes
 
 from medssl.atomic import replace
-from medssl.engine.case_metrics import count_voxels, dice
+from medssl.engine.case_metrics import dice, known_counts
 
 # Okabe and Ito's colours, told apart by everybody.
 COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
@@ -44,7 +44,7 @@ class Overlays:
     def collect(self, engine: Engine) -> None:
         """Keep one slice of every case of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            score = dice(count_voxels(output["pred"], output["label"])).nanmean()
+            score = dice(known_counts(batch, output)).nanmean()
             file = nib.load(batch["image"].meta["filename_or_obj"])
             axis = voxel_axis(file, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))

@@ -2,8 +2,16 @@
 
 from medssl.losses.global_positional import GlobalPositionalLoss
 from medssl.losses.info_nce import InfoNCELoss
+from medssl.losses.known_classes import KnownClassesLoss
 from medssl.losses.local_alignment import LocalAlignmentLoss
 from medssl.losses.local_region_contrast import LocalRegionContrastLoss
 from medssl.losses.sup_con import SupConLoss
 
-__all__ = ["GlobalPositionalLoss", "InfoNCELoss", "LocalAlignmentLoss", "LocalRegionContrastLoss", "SupConLoss"]
+__all__ = [
+    "GlobalPositionalLoss",
+    "InfoNCELoss",
+    "KnownClassesLoss",
+    "LocalAlignmentLoss",
+    "LocalRegionContrastLoss",
+    "SupConLoss",
+]

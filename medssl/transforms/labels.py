@@ -62,8 +62,12 @@ class KnownLabels(Transform):
 class KnownLabelsd(MapTransform):
     """Dictionary-based :py:class:`KnownLabels`: ``KnownLabelsd("label", manifest.labels, manifest.label_policy)``.
 
-    A record with ``known_classes`` that leave some out is refused: there an organ nobody looked for would be learnt,
-    and judged, as background.
+    Adds ``known`` :math:`(C)` bool, which classes were contoured, and takes the record's ``known_classes`` away: all of
+    them where it has none. Where an organ was not contoured its voxels are labelled background, which must be neither
+    learnt nor judged: see :py:class:`medssl.losses.KnownClassesLoss`.
+
+    Raises:
+        ValueError: where a label map holds a class that is not among its known ones.
     """
 
     def __init__(
@@ -78,13 +82,17 @@ class KnownLabelsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with its label maps checked."""
-        missing = sorted(set(self.known.labels) - {0} - set(data.get("known_classes", self.known.labels)))
-        if missing:
-            raise ValueError(
-                f"a labelled case must have all classes contoured, {data.get('case_id', 'one')} is without {missing}; "
-                "nothing masks them yet: leave the case or the classes out of the manifest."
-            )
-        return {**data, **{key: self.known(data[key]) for key in self.key_iterator(data)}}
+        contoured = {0, *data.get("known_classes", self.known.labels)}
+        known = torch.tensor([label in contoured for label in range(max(self.known.labels) + 1)])
+        labels = {key: self.known(data[key]) for key in self.key_iterator(data)}
+        for key, label in labels.items():
+            if strays := sorted(set(convert_to_tensor(label, track_meta=False).unique().tolist()) - contoured):
+                raise ValueError(
+                    f"{key} of case {data.get('case_id', '')} holds {strays}, which its known_classes "
+                    f"{sorted(contoured - {0})} leave out: correct the manifest."
+                )
+        others = {key: value for key, value in data.items() if key != "known_classes"}
+        return {**others, **labels, "known": known}
 
 
 def shown(values: Mapping[float, int]) -> str:

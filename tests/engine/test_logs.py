@@ -10,6 +10,7 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 
 from medssl.engine import AutocastInferer, BestWeights, CaseMetrics, CollapseMonitor, Progress, ScalarLog, read_receipt
+from medssl.engine.case_metrics import known_counts
 from medssl.engine.scalars import scalars
 
 
@@ -109,6 +110,14 @@ def test_counts_each_case_and_class_and_leaves_doubly_empty_ones_out(evaluate):
     assert math.isnan(rows.loc[("c1", "b"), "dice"])  # neither truth nor prediction
     assert rows.loc[("c2", "b"), "dice"] == 0  # a false alarm
     assert "step" not in rows
+
+
+def test_a_class_that_was_not_contoured_is_neither_hit_nor_missed():
+    truth, pred = (torch.nn.functional.one_hot(torch.tensor(x), 3).T for x in ([0, 1, 1, 0], [0, 1, 2, 2]))
+    output = {"pred": pred, "label": truth}
+    counts = known_counts({"known": torch.tensor([True, True, False])}, output)
+    assert counts.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert known_counts({}, output).tolist() == [[1, 0, 1], [0, 2, 0]]
 
 
 def test_evaluations_during_training_make_a_curve_without_repeats(evaluate):

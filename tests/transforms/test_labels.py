@@ -55,8 +55,14 @@ def test_the_dictionary_transform_takes_what_a_manifest_says():
     assert isinstance(out["label"], MetaTensor)
 
 
-def test_a_case_whose_organs_were_not_all_contoured_is_refused():
+def test_which_classes_were_contoured_is_told():
     transform = KnownLabelsd("label", LABELS)
-    assert transform({"label": volume(0, 1), "known_classes": [1, 2]})
-    with pytest.raises(ValueError, match=r"pt_3 is without \[2\]; nothing masks them yet"):
-        transform({"label": volume(0, 1), "known_classes": [1], "case_id": "pt_3"})
+    assert transform({"label": volume(0, 1)})["known"].tolist() == [True, True, True]
+    partial = transform({"label": volume(0, 1), "known_classes": [1]})
+    assert partial["known"].tolist() == [True, True, False]
+    assert "known_classes" not in partial  # cases with and without it make one batch
+
+
+def test_a_label_that_nobody_contoured_is_refused():
+    with pytest.raises(ValueError, match=r"label of case pt_3 holds \[2.0\], which its known_classes \[1\] leave out"):
+        KnownLabelsd("label", LABELS)({"label": volume(0, 1, 2), "known_classes": [1], "case_id": "pt_3"})

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from monai.losses import DiceLoss
+
+from medssl.losses import KnownClassesLoss
+from medssl.losses.known_classes import join_background
+
+LOGITS, LABEL = torch.randn(2, 4, 5, 6), torch.randint(0, 2, (2, 1, 5, 6))  # classes 2 and 3 are nowhere
+
+
+def make(known):
+    loss = KnownClassesLoss(DiceLoss(to_onehot_y=True, batch=True))
+    return lambda logits: loss(logits, {"label": LABEL, "known": torch.tensor(known)})
+
+
+def test_with_all_classes_known_it_is_the_dice_loss():
+    loss = make([[True] * 4] * 2)(LOGITS)
+    assert loss == DiceLoss(to_onehot_y=True, softmax=True, batch=True)(LOGITS, LABEL)
+
+
+def test_moving_probability_between_background_and_unknown_organs_changes_exactly_nothing():
+    known = torch.tensor([[True, True, False, False]] * 2)
+    probabilities = LOGITS.softmax(dim=1)
+    moved = probabilities.clone()
+    moved[:, 0] += 0.5 * probabilities[:, 2]
+    moved[:, 2] *= 0.25
+    moved[:, 3] += 0.25 * probabilities[:, 2]
+    assert torch.equal(join_background(moved, known), join_background(probabilities, known))
+
+
+def test_the_background_takes_what_is_left():
+    joined = join_background(LOGITS.softmax(dim=1), torch.tensor([[True, True, False, False], [True] * 4]))
+    torch.testing.assert_close(joined.sum(dim=1), torch.ones(2, 5, 6))
+    assert not joined[0, 2:].any()
+    assert torch.equal(joined[1], LOGITS.softmax(dim=1)[1])
+
+
+def test_the_loss_is_blind_to_which_unknown_organ_a_voxel_is_called():
+    loss = make([[True, True, False, False]] * 2)
+    swapped = LOGITS[:, [3, 1, 0, 2]]  # the known organ keeps its logits, the others change theirs
+    torch.testing.assert_close(loss(swapped), loss(LOGITS))
+
+
+def test_an_organ_is_learnt_from_the_images_that_know_it_alone():
+    label = torch.full((2, 1, 5, 6), 2)
+    label[1] = 0
+    known = torch.tensor([[True, False, True, False], [True, True, False, True]])
+    loss = KnownClassesLoss(DiceLoss(to_onehot_y=True, batch=True, include_background=False))
+    logits = LOGITS.clone().requires_grad_()
+    loss(logits, {"label": label, "known": known}).backward()
+    assert logits.grad[0, 2].abs().sum() > 0
+    rather_2 = LOGITS.clone()
+    rather_2[1, 2], rather_2[1, 0] = LOGITS[1, 0], LOGITS[1, 2]
+    torch.testing.assert_close(
+        loss(rather_2, {"label": label, "known": known}), loss(LOGITS, {"label": label, "known": known})
+    )
+
+
+def test_refuses_a_table_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"known must be \(2, 4\), a row per image, got \(1, 3\)"):
+        make([[True] * 3])(LOGITS)
