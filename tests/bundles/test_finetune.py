@@ -82,6 +82,32 @@ def test_every_overlay_trains(overlay, file, selection, run_bundle, pretrained, 
     assert torch.load(output / f"{file}.pt", weights_only=True)
 
 
+def test_two_branches_start_from_their_own_weights_and_segment_together(run_bundle, pretrained, scans, tmp_path):
+    local = run_bundle("pretrain", ["train", "lrc", "small"], tmp_path / "lrc", num_slices=4, max_epochs=1) / "model.pt"
+    weights = {"pretrained_global": str(pretrained), "pretrained_local": str(local)}
+    overlays = ["two_branch", "small", "u_net_branches"]
+    # No step is taken with a learning rate of 0: the weights are still those they started from.
+    still = {"optimizer#lr": 0.0, "num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
+    output = run_bundle("finetune", ["train", *overlays], tmp_path / "models", **weights, **still)
+    learnt = torch.load(output / "model.pt", weights_only=True)
+    for branch, file in (("global", pretrained), ("local", local)):
+        for name, tensor in torch.load(file, weights_only=True).items():
+            if "running" not in name and "num_batches" not in name:
+                assert torch.equal(learnt[f"{branch}_branch.{name}"], tensor)
+    receipt = json.loads((output / "model.json").read_text())
+    assert receipt["network"] == "TwoBranchUNet"
+    assert [receipt[key]["method"] for key in weights] == ["SAL", "LRC"]
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "two_branch", "u_net_branches")]
+    run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
+
+
+def test_the_resnet_of_the_papers_is_fine_tuned(run_bundle, tmp_path):
+    short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
+    output = run_bundle("finetune", ["train", "resnet50", "small"], tmp_path / "models", **short)
+    assert json.loads((output / "model.json").read_text())["network"] == "ResNetUNet"
+
+
 def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path):
     output = run_bundle("finetune", ["train", "small", "linear_probe"], tmp_path / "m", pretrained=str(pretrained))
     before, after = (torch.load(path, weights_only=True) for path in (pretrained, output / "model.pt"))
