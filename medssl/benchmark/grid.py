@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from medssl.atomic import replace
 from medssl.data import Manifest
 from medssl.engine import versions
 from medssl.resources import resource
+
+Method = Sequence[str] | Mapping[str, Sequence[str] | None] | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Run:
         manifest: of the data.
         folder: the run's own; receives its output, ``log.txt`` and, when it is through, ``finished.json``.
         threads: that torch may use.
-        before: the pre-training it starts from, if any.
+        before: the pre-trainings it starts from, by the option that takes their weights.
     """
 
     bundle: str
@@ -43,7 +45,7 @@ class Run:
     manifest: Manifest
     folder: Path
     threads: int = 1
-    before: Run | None = None
+    before: Mapping[str, Run] = field(default_factory=dict)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class Run:
         hashes: dict[str, list[str]] = {name: [] for name in names}
         for name, config in zip(names, self.configs, strict=True):
             hashes[name].append(hashlib.sha256(Path(config).read_bytes()).hexdigest())
-        data, before = self.manifest.sha256, self.before and self.before.recipe
+        data, before = self.manifest.sha256, {option: run.recipe for option, run in self.before.items()}
         parts = {"order of overlays": names, **hashes, "manifest": data, **self.overrides, "before": before}
         return dict(json.loads(json.dumps(parts)))
 
@@ -84,8 +86,10 @@ class Grid:
     Args:
         output_dir: folder of all runs.
         manifest: of the data.
-        methods: by name, the overlays of the pretrain bundle that make the method; None for no pre-training. An overlay
-            is a name in the bundle's ``configs``, or a path.
+        methods: by name, the overlays of the pretrain bundle that make the method; None for no pre-training. Where the
+            fine-tuning takes several weights, or overlays of its own: a dictionary of the options that take weights,
+            such as ``pretrained_global``, with the overlays that make them, and ``finetune``, its own overlays. An
+            overlay is a name in the bundle's ``configs``, or a path. Pre-trainings of the same overlays are made once.
         num_labelled: numbers of labelled subjects; None for all.
         folds: held out in turn.
         draws: by number of labelled subjects, ``"all"`` for all, how many label draws; 1 where it is not named.
@@ -101,7 +105,7 @@ class Grid:
         self,
         output_dir: str | Path,
         manifest: Manifest,
-        methods: Mapping[str, Sequence[str] | None],
+        methods: Mapping[str, Method],
         num_labelled: Sequence[int | None],
         folds: Sequence[int],
         draws: Mapping[Any, int] | None = None,
@@ -119,12 +123,10 @@ class Grid:
         if unknown := [key for key in self.draws if key != "all" and not key.isdecimal()]:
             raise ValueError(f"draws must be given by number of labelled subjects, or all, got {', '.join(unknown)}.")
 
-    def pretraining(self, method: str, fold: int) -> Run | None:
-        """Return the pre-training that a fine-tuning on ``fold`` starts from, if it has one."""
-        overlays = self.methods[method]
-        if overlays is None:
-            return None
-        folder = self.pretrain_dir / method / ("all" if self.transductive else f"fold{fold}")
+    def pretraining(self, overlays: Sequence[str], fold: int) -> Run:
+        """Return the pre-training that some overlays make for a fine-tuning on ``fold``."""
+        name = "+".join(Path(overlay).stem for overlay in overlays)
+        folder = self.pretrain_dir / name / ("all" if self.transductive else f"fold{fold}")
         own = {"fold": None if self.transductive else fold, "transductive": self.transductive}
         configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
         overrides = {**self.pretrain.get("overrides", {}), **own}
@@ -132,18 +134,19 @@ class Grid:
 
     def finetunings(self) -> list[Run]:
         """List every fine-tuning, comparable ones side by side."""
-        configs = bundle_configs("finetune", self.finetune.get("overlays", []))
         listed = []
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
                 if draw >= self.draws.get(label_of(number), 1):
                     continue
                 for fold in self.folds:
-                    for method in self.methods:
-                        before = self.pretraining(method, fold)
-                        folder = self.output_dir / "finetune" / method / f"m{label_of(number)}_fold{fold}_draw{draw}"
+                    for name, method in self.methods.items():
+                        weights, overlays = weights_and_overlays(method)
+                        before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
+                        configs = bundle_configs("finetune", [*overlays, *self.finetune.get("overlays", [])])
+                        folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
-                        start = {"pretrained": str(before.folder / "model.pt") if before else None}
+                        start = {option: str(run.folder / "model.pt") for option, run in before.items()}
                         overrides = {**self.finetune.get("overrides", {}), **own, **start}
                         listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
         return listed
@@ -158,31 +161,34 @@ class Grid:
         Raises:
             RuntimeError: at the end, naming the runs that failed and those that could not start without them.
         """
-        waiting: dict[Path, list[Run]] = {}
-        ready: dict[Path, Run] = {}
-        every = self.finetunings()
-        for run in every:
-            if run.before is not None and not run.before.finished:
-                waiting.setdefault(run.before.folder, []).append(run)
-                ready[run.before.folder] = run.before
-            elif not run.finished:
-                ready[run.folder] = run
+        todo: dict[Path, Run] = {}
+        missing: dict[Path, set[Path]] = {}  # by fine-tuning, the pre-trainings that it waits for
+        for run in self.finetunings():
+            unfinished = {before.folder: before for before in run.before.values() if not before.finished}
+            if unfinished or not run.finished:
+                todo |= {**unfinished, run.folder: run}
+                missing[run.folder] = set(unfinished)
         # Pre-trainings first: they are long, and others wait for them.
-        order = sorted(ready.values(), key=lambda run: run.bundle != "pretrain")
-        running: dict[Future[float], Run] = {executor.submit(execute, run): run for run in order}
+        order = sorted(todo.values(), key=lambda run: run.bundle != "pretrain")
+        now = [run for run in order if not missing.get(run.folder)]
+        running: dict[Future[float], Run] = {executor.submit(execute, run): run for run in now}
         failed: list[str] = []
-        with tqdm(total=len(order) + sum(map(len, waiting.values())), desc="benchmark", unit="run") as bar:
+        with tqdm(total=len(order), desc="benchmark", unit="run") as bar:
             try:
                 while running:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        run = running.pop(future)
-                        then = waiting.pop(run.folder, [])
+                        run, error = running.pop(future), future.exception()
                         bar.update()
-                        if (error := future.exception()) is None:
-                            running |= {executor.submit(execute, next_run): next_run for next_run in then}
+                        then = [todo[folder] for folder, before in missing.items() if run.folder in before]
+                        if error is None:
+                            for next_run in then:
+                                missing[next_run.folder].remove(run.folder)
+                                if not missing[next_run.folder]:
+                                    running[executor.submit(execute, next_run)] = next_run
                         else:
                             failed.append(f"{run.folder}/log.txt: {error}")
                             failed += [f"{next_run.folder}: not run, its pre-training failed" for next_run in then]
+                            missing = {folder: before for folder, before in missing.items() if run.folder not in before}
                             bar.update(len(then))
             finally:  # interrupted: the executor would still run what is queued
                 for future in running:
@@ -190,6 +196,13 @@ class Grid:
         if failed:
             head = f"{len(failed)} runs are missing ('python -m monai.bundle run report' tables the others):"
             raise RuntimeError("\n".join([head, *failed]))
+
+
+def weights_and_overlays(method: Method) -> tuple[dict[str, Sequence[str]], Sequence[str]]:
+    """Return the overlays that make the weights a method starts from, by option, and those of its fine-tuning."""
+    options = dict(method) if isinstance(method, Mapping) else {"pretrained": method}
+    overlays = options.pop("finetune", None) or []
+    return {option: made_by for option, made_by in options.items() if made_by is not None}, overlays
 
 
 def label_of(number: int | None) -> str:

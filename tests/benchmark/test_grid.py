@@ -98,8 +98,9 @@ def test_a_failure_is_reported_with_its_cause_and_the_others_go_on(make_grid):
 def test_without_test_scans_every_fold_has_its_own_pretraining(make_grid):
     grid = make_grid({"pcl": ["pcl.yaml"]})
     grid.folds, grid.transductive = [0, 1], False
-    assert {run.before.folder.name for run in grid.finetunings()} == {"fold0", "fold1"}
-    assert all(run.before.overrides["fold"] == run.overrides["fold"] for run in grid.finetunings())
+    before = [(run.before["pretrained"], run) for run in grid.finetunings()]
+    assert {first.folder.name for first, _ in before} == {"fold0", "fold1"}
+    assert all(first.overrides["fold"] == run.overrides["fold"] for first, run in before)
 
 
 def test_a_run_keeps_the_call_that_made_it(finished, tmp_path):
@@ -192,6 +193,20 @@ def test_a_changed_pretraining_is_noticed_when_its_finetunings_are_finished(fini
         pytest.raises(ValueError, match="pretrain/pcl/all was run with other threshold"),
     ):
         grid.run(executor)
+
+
+def test_a_method_of_two_branches_waits_for_both_and_shares_what_others_have_made(finished, make_grid):
+    branches = {"pretrained_global": ["pcl.yaml"], "pretrained_local": ["lrc.yaml"]}
+    two = {**branches, "finetune": ["two_branch.yaml", "u_net_branches.yaml"]}
+    grid = make_grid({"pcl": ["pcl.yaml"], "pcl_lrc": two})
+    with ThreadPoolExecutor(2) as executor:
+        grid.run(executor)
+    receipt = json.loads((grid.output_dir / "finetune" / "pcl_lrc" / "m1_fold0_draw0" / "model.json").read_text())
+    assert receipt["network"] == "TwoBranchUNet"
+    for option, name in (("pretrained_global", "pcl"), ("pretrained_local", "lrc")):
+        assert receipt[option]["checkpoint"] == str(grid.output_dir / "pretrain" / name / "all" / "model.pt")
+    shutil.rmtree(grid.output_dir / "finetune" / "pcl_lrc")
+    shutil.rmtree(grid.output_dir / "pretrain" / "lrc")
 
 
 class Interrupted(ThreadPoolExecutor):
