@@ -64,6 +64,7 @@ def test_the_receipt_names_the_subjects_and_how_the_weights_were_chosen(finetune
         ("select_best", "best", "held-out training subjects"),
         ("select_on_test", "best", "the test fold"),
         ("linear_probe", "model", "last"),
+        ("organs", "model", "last"),
     ],
 )
 def test_every_overlay_trains(overlay, file, selection, run_bundle, pretrained, tmp_path):
