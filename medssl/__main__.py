@@ -72,6 +72,19 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument("--workers", type=int, default=os.cpu_count(), help="volumes at a time; default: all cores")
     prepare.set_defaults(command=prepare_store)
 
+    superpixels = commands.add_parser(
+        "superpixels", help="count the regions of some settings and their best possible Dice"
+    )
+    superpixels.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    superpixels.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    superpixels.add_argument("--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm")
+    superpixels.add_argument("--scale", nargs="+", type=float, default=[5, 20, 100])
+    superpixels.add_argument("--sigma", nargs="+", type=float, default=[0.5])
+    superpixels.add_argument("--min-size", nargs="+", type=int, default=[10, 50])
+    superpixels.add_argument("--cases", type=int, default=5, help="how many labelled cases; default: 5")
+    superpixels.add_argument("--output", type=Path, default=Path("superpixels.png"), help="picture of one slice")
+    superpixels.set_defaults(command=show_superpixels)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."
@@ -119,6 +132,18 @@ def prepare_store(options: argparse.Namespace) -> None:
     with ProcessPoolExecutor(options.workers) as executor:
         prepare(records, options.output, recipe, executor)
     logging.info("%d volumes are in %s", len(records), options.output)
+
+
+def show_superpixels(options: argparse.Namespace) -> None:
+    """Table what settings of super-pixels make of a data set, and draw them."""
+    from itertools import product
+
+    from medssl.data import compare_superpixels, load_manifest
+
+    manifest = load_manifest(options.path, options.root)
+    settings = product(options.scale, options.sigma, options.min_size)
+    table = compare_superpixels(manifest, settings, options.spacing, options.cases, options.output)
+    logging.info("%s\npicture: %s", table.round(2).to_string(), options.output)
 
 
 def spacing(text: str) -> float | None:

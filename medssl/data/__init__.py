@@ -2,6 +2,7 @@
 
 from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
+from medssl.data.region_quality import compare_superpixels
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
@@ -16,6 +17,7 @@ __all__ = [
     "StoredSlices",
     "SubjectPairSampler",
     "VolumeSampler",
+    "compare_superpixels",
     "find_scans",
     "folds",
     "label_draw",
