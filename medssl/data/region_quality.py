@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from monai.transforms import Compose, CopyItemsd, LoadImaged, ScaleIntensityd
-from skimage.segmentation import mark_boundaries
+from skimage.color import label2rgb
 from tqdm.auto import tqdm
 
 from medssl.atomic import replace
@@ -67,7 +67,7 @@ def compare_superpixels(
         for setting in settings:
             regions = np.asarray(Superpixels(*setting)(image[None])[0])
             found[setting].append(quality(regions, label.astype(int), manifest))
-            drawn.setdefault(setting, mark_boundaries(image[place], regions[place]))
+            drawn.setdefault(setting, label2rgb(regions[place], image[place], alpha=0.4))
     if picture is not None:
         draw(drawn, Path(picture))
     rows = {setting: pd.concat(cases, axis=1).mean(axis=1) for setting, cases in found.items()}
@@ -99,7 +99,8 @@ def draw(pictures: dict[Setting, np.ndarray], file: Path) -> None:
     """Draw the regions of one slice under every setting."""
     columns = min(3, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(3 * columns, 3.2 * rows), layout="constrained")
+    height, width, _ = next(iter(pictures.values())).shape
+    figure = Figure(figsize=(4 * columns, (4 * height / width + 0.3) * rows), layout="constrained")
     for axes, (setting, image) in zip(
         figure.subplots(rows, columns, squeeze=False).flat, pictures.items(), strict=False
     ):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medssl.data.manifest import Manifest, Record
+from medssl.data.manifest_checks import SECTIONS
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,12 @@ def split(
     return Split(of(drawn), of(set(training) - drawn), test)
 
 
-def pretrain_records(manifest: Manifest, fold: int | None = 0, transductive: bool = False) -> list[Record]:
+def pretrain_records(
+    manifest: Manifest,
+    fold: int | None = 0,
+    transductive: bool = False,
+    sections: Sequence[str] = SECTIONS,
+) -> list[Record]:
     """Return the images to pre-train on, without labels.
 
     Args:
@@ -106,20 +112,24 @@ def pretrain_records(manifest: Manifest, fold: int | None = 0, transductive: boo
         fold: whose test subjects, and their twins, are left out; None leaves out those of the manifest's own test
             section. Of no account when transductive.
         transductive: take every image of every section, as the SAL paper does.
+        sections: of the manifest, that images are taken from; ``["unlabeled"]`` leaves all that have labels out.
 
     Raises:
-        ValueError: for a fold that does not exist, or a transductive that is neither true nor false.
+        ValueError: for a fold or section that does not exist, or a transductive that is neither true nor false; if no
+            image is left.
     """
     if not isinstance(transductive, bool):
         raise ValueError(f"transductive must be True or False, got {transductive!r}; on a command line write False.")
-    if transductive:
-        images = manifest.training + manifest.unlabeled + manifest.validation + manifest.test
-        barred = set()
-    else:
-        images = manifest.training + manifest.unlabeled
-        barred = with_twins(manifest, held_out_subjects(manifest, fold))
+    if unknown := set(sections) - set(SECTIONS):
+        raise ValueError(f"sections must be among {', '.join(SECTIONS)}, got {', '.join(sorted(unknown))}.")
+    taken = ("training", "unlabeled", "validation", "test") if transductive else ("training", "unlabeled")
+    barred = set() if transductive else with_twins(manifest, held_out_subjects(manifest, fold))
+    images = [record for section in taken if section in sections for record in getattr(manifest, section)]
     kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
-    return [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
+    records = [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
+    if not records:
+        raise ValueError(f"{manifest.name} has no image to pre-train on in {', '.join(sections)}.")
+    return records
 
 
 def finetune_record(manifest: Manifest, record: Record) -> Record:

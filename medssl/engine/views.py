@@ -51,10 +51,17 @@ class PrepareDeformedViews(PrepareBatch):
         first: called as ``first(images, regions)``, returns both, such as
             :py:class:`medssl.transforms.RandJointElasticBatch`; None leaves them as they are.
         second: the same, for the second view.
+        intensity: called with the images of each view after that, such as
+            :py:class:`medssl.transforms.RandIntensityBatch`.
     """
 
-    def __init__(self, first: Deformation | None, second: Deformation | None) -> None:
-        self.deformations = (first, second)
+    def __init__(
+        self,
+        first: Deformation | None,
+        second: Deformation | None,
+        intensity: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.deformations, self.intensity = (first, second), intensity
 
     def __call__(
         self,
@@ -72,7 +79,7 @@ class PrepareDeformedViews(PrepareBatch):
             regions = regions.to(device, non_blocking=non_blocking)
         for number, deform in enumerate(self.deformations, start=1):
             view, labels = (images, regions) if deform is None else deform(images, regions)
-            prepared[f"view_{number}"] = view
+            prepared[f"view_{number}"] = view if self.intensity is None else self.intensity(view)
             if labels is not None:
                 prepared[f"regions_{number}"] = labels
         return prepared, None

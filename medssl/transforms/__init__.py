@@ -1,7 +1,9 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
+from medssl.transforms.intensity_batch import RandIntensityBatch
 from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBatch, RandJointElasticd
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
+from medssl.transforms.resized_crop_batch import RandResizedCropBatch
 from medssl.transforms.same_grid import SameGridd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
 from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
@@ -12,9 +14,11 @@ from medssl.transforms.window import Window, Windowd
 __all__ = [
     "KnownLabels",
     "KnownLabelsd",
+    "RandIntensityBatch",
     "RandJointElastic",
     "RandJointElasticBatch",
     "RandJointElasticd",
+    "RandResizedCropBatch",
     "RandSlicePair",
     "RandSlicePaird",
     "RandSlices",

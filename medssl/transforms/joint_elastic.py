@@ -115,17 +115,34 @@ class RandJointElasticd(RandomizableTransform, MapTransform):
 class RandJointElasticBatch(nn.Module):
     """Bend every image of a batch, and its label map, by a displacement of its own, on whatever device holds them.
 
+    The same sampling also turns, scales and shifts, where that is asked for.
+
     Args:
         spacing, magnitude: see :py:class:`RandJointElastic`.
+        rotation: largest angle, radians, either way; of slices only.
+        scale: largest change of size, as a part of it, either way.
+        shift: largest shift along an axis, as a part of the side, either way.
 
     Shape:
         - images: :math:`(B, C, *)`, floating; labels: :math:`(B, 1, *)`, of any type, or None.
         - output: the same two.
     """
 
-    def __init__(self, spacing: float = 32.0, magnitude: float | Sequence[float] = (0.0, 8.0)) -> None:
+    def __init__(
+        self,
+        spacing: float = 32.0,
+        magnitude: float | Sequence[float] = (0.0, 8.0),
+        rotation: float = 0.0,
+        scale: float = 0.0,
+        shift: float = 0.0,
+    ) -> None:
         super().__init__()
         self.spacing, self.magnitude = check(spacing, magnitude)
+        if rotation < 0 or not 0 <= scale < 1 or not 0 <= shift < 1:
+            raise ValueError(
+                f"rotation must not be negative, scale and shift lie in [0, 1), got {rotation}, {scale} and {shift}."
+            )
+        self.rotation, self.scale, self.shift = rotation, scale, shift
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -137,7 +154,24 @@ class RandJointElasticBatch(nn.Module):
         draw = torch.rand(len(images), len(size) * math.prod(num_points(size, self.spacing)), device=images.device)
         points = ((2 * draw - 1) * strength).view(len(images), len(size), *num_points(size, self.spacing))
         grid = bend(points, size, self.spacing)
+        if self.rotation or self.scale or self.shift:
+            grid = self.move(grid)
         return sample(images, grid, "bilinear"), None if labels is None else sample(labels, grid, "nearest")
+
+    def move(self, grid: Tensor) -> Tensor:
+        """Turn, scale and shift sampling grids :math:`(B, *, n)`, each by a draw of its own."""
+        count, dims = len(grid), grid.shape[-1]
+        if self.rotation and dims != 2:
+            raise ValueError(f"only slices are turned, got images of {dims} dimensions; set rotation to 0.")
+        draw = 2 * torch.rand(count, 2 + dims, device=grid.device) - 1
+        matrix = torch.eye(dims, device=grid.device) * (1 + self.scale * draw[:, :1, None])  # (B, n, n)
+        if self.rotation:
+            aspect = grid.shape[1] / grid.shape[2]  # of the sides: in pixels the rotation is rigid
+            cos, sin = torch.cos(self.rotation * draw[:, 1]), torch.sin(self.rotation * draw[:, 1])
+            turn = torch.stack([cos, -sin * aspect, sin / aspect, cos], dim=1).view(count, 2, 2)
+            matrix = matrix @ turn
+        shift = 2 * self.shift * draw[:, 2:]  # sides are 2 long
+        return (grid.flatten(1, -2) @ matrix.mT + shift[:, None]).view_as(grid)
 
 
 def check(spacing: float, magnitude: float | Sequence[float]) -> tuple[float, tuple[float, float]]:

@@ -158,6 +158,17 @@ def test_pretraining_needs_no_folds_where_it_takes_every_image():
     assert {frozenset(record) for record in images} == {frozenset({"case_id", "subject_id", "image"})}
 
 
+def test_pretraining_may_take_the_unlabelled_alone():
+    unlabeled = [{"case_id": str(n), "subject_id": str(n), "image": str(n)} for n in range(3)]
+    data = manifest(["a", "b"], unlabeled=unlabeled)
+    images = pretrain_records(data, fold=None, transductive=True, sections=["unlabeled"])
+    assert [record["case_id"] for record in images] == ["0", "1", "2"]
+    with pytest.raises(ValueError, match=r"sections must be among training, .*, got unlabelled"):
+        pretrain_records(data, sections=["unlabelled"])
+    with pytest.raises(ValueError, match="no image to pre-train on in test"):
+        pretrain_records(data, transductive=True, sections=["test"])
+
+
 def test_records_say_which_classes_were_contoured_only_where_some_were_not():
     data = manifest(["a", "b", "c", "d", "e"])
     for record in data.training:

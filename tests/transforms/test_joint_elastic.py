@@ -184,3 +184,25 @@ def test_refuses_settings_that_make_no_displacement(make, arguments, message):
 def test_refuses_an_image_without_channel():
     with pytest.raises(ValueError, match="add the channel"):
         RandJointElastic()(torch.rand(8, 8))
+
+
+def test_a_batch_is_turned_scaled_and_shifted_within_what_is_asked():
+    y, x = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(49.0) - 24, indexing="ij")
+    places = torch.stack([y, x]).expand(100, -1, -1, -1)
+    settings = {"rotation": 0.3, "scale": 0.1, "shift": 0.05}
+    moved, _ = RandJointElasticBatch(magnitude=0.0, **settings)(places)
+    inner = moved[:, :, 12:21, 20:29]  # nothing from beyond the border
+    down, right = (inner[:, :, -1, 0] - inner[:, :, 0, 0]) / 8, (inner[:, :, 0, -1] - inner[:, :, 0, 0]) / 8
+    angle, size = torch.atan2(right[:, 0], right[:, 1]), right.norm(dim=1)
+    assert 0.2 < angle.abs().max() <= 0.3 + 1e-4
+    assert ((size - 1).abs() <= 0.1 + 1e-4).all()
+    torch.testing.assert_close((down * right).sum(dim=1), torch.zeros(100), atol=1e-3, rtol=0)  # rigid in pixels
+    torch.testing.assert_close(down.norm(dim=1), size, atol=1e-3, rtol=0)
+    centre = moved[:, :, 16, 24].abs().amax(dim=0)
+    assert (centre <= torch.tensor([33 * 0.05, 49 * 0.05]) + 1e-3).all()
+    assert (centre > 0.5).all()
+
+
+def test_only_slices_are_turned():
+    with pytest.raises(ValueError, match="only slices are turned, got images of 3 dimensions"):
+        RandJointElasticBatch(rotation=0.1)(torch.rand(1, 1, 8, 8, 8))

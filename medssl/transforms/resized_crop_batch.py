@@ -1,0 +1,49 @@
+"""Cut a random part out of every image of a batch and bring it to the image's size, on whatever device holds it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RandResizedCropBatch(nn.Module):
+    """Crop every image of a batch, and its label map, by a rectangle of its own, resize it to the whole and mirror it.
+
+    Args:
+        area: smallest and largest part of the image; .2 to 1 in MoCo.
+        ratio: smallest and largest width over height of the rectangle, in parts of the image's own; 3/4 to 4/3 in MoCo.
+        flip: probability of mirroring left and right.
+
+    Shape:
+        - images: :math:`(B, C, H, W)`, floating; labels: :math:`(B, 1, H, W)`, of any type, or None.
+        - output: the same two.
+    """
+
+    def __init__(
+        self, area: tuple[float, float] = (0.2, 1.0), ratio: tuple[float, float] = (0.75, 4 / 3), flip: float = 0.5
+    ) -> None:
+        super().__init__()
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"area must be a smallest and a largest part of the image, got {tuple(area)}.")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio must be a positive smallest and a largest ratio, got {tuple(ratio)}.")
+        self.area, self.ratio, self.flip = area, ratio, flip
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return both cropped alike; the draw comes from torch's default generator."""
+        count = len(images)
+        draws = torch.rand(5, count, device=images.device)
+        area = self.area[0] + (self.area[1] - self.area[0]) * draws[0]
+        low, high = torch.tensor(self.ratio, device=images.device).log()
+        stretch = torch.exp(0.5 * (low + (high - low) * draws[1]))
+        width, height = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
+        mirror = torch.where(draws[2] < self.flip, -1.0, 1.0)
+        theta = torch.zeros(count, 2, 3, device=images.device)
+        theta[:, 0, 0], theta[:, 1, 1] = width * mirror, height
+        theta[:, 0, 2], theta[:, 1, 2] = (1 - width) * (2 * draws[3] - 1), (1 - height) * (2 * draws[4] - 1)
+        grid = F.affine_grid(theta, [count, 1, *images.shape[2:]], align_corners=False)
+        bent = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+        if labels is None:
+            return bent, None
+        cut = F.grid_sample(labels.to(grid.dtype), grid, "nearest", padding_mode="border", align_corners=False)
+        return bent, cut.to(labels.dtype)
