@@ -1,6 +1,9 @@
 """Run all benchmarks: ``python -m benchmarks``, with ``--quick`` small sizes."""
 
-from benchmarks import global_positional, local_alignment
+from benchmarks import global_positional, joint_elastic, local_alignment, local_region_contrast
 from benchmarks.measuring import main
 
-main([global_positional.run, local_alignment.run], output="benchmarks/results")
+main(
+    [global_positional.run, local_alignment.run, local_region_contrast.run, joint_elastic.run],
+    output="benchmarks/results",
+)

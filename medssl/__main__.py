@@ -85,6 +85,15 @@ def parser() -> argparse.ArgumentParser:
     superpixels.add_argument("--output", type=Path, default=Path("superpixels.png"), help="picture of one slice")
     superpixels.set_defaults(command=show_superpixels)
 
+    embeddings = commands.add_parser("embeddings", help="draw regions beside clusters of a checkpoint's embeddings")
+    embeddings.add_argument("checkpoint", type=Path, help="of the pretrain bundle with lrc.yaml")
+    embeddings.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    embeddings.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    embeddings.add_argument("--cases", type=int, default=3, help="how many; default: 3")
+    embeddings.add_argument("--clusters", type=int, default=8, help="of k-means; default: 8")
+    embeddings.add_argument("--output", type=Path, default=Path("embeddings.png"), help="picture")
+    embeddings.set_defaults(command=show_embeddings)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."
@@ -144,6 +153,18 @@ def show_superpixels(options: argparse.Namespace) -> None:
     settings = product(options.scale, options.sigma, options.min_size)
     table = compare_superpixels(manifest, settings, options.spacing, options.cases, options.output)
     logging.info("%s\npicture: %s", table.round(2).to_string(), options.output)
+
+
+def show_embeddings(options: argparse.Namespace) -> None:
+    """Draw what a checkpoint makes of the pixels."""
+    from medssl.benchmark import plot_embeddings
+    from medssl.data import load_manifest
+
+    manifest = load_manifest(options.path, options.root)
+    picture = plot_embeddings(
+        options.checkpoint, manifest, options.output, num_cases=options.cases, num_clusters=options.clusters
+    )
+    logging.info("picture: %s", picture)
 
 
 def spacing(text: str) -> float | None:

@@ -1,5 +1,6 @@
 """A fair comparison: same subjects, steps and seeds for every method."""
 
+from medssl.benchmark.embeddings import plot_embeddings
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
 from medssl.benchmark.grid import Grid
 from medssl.benchmark.report import write_report
@@ -13,6 +14,7 @@ __all__ = [
     "learning_curve",
     "mean_std_table",
     "paired_differences",
+    "plot_embeddings",
     "plot_learning_curves",
     "plot_overlays",
     "pooled_dice",

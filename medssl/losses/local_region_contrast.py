@@ -110,14 +110,19 @@ def region_means(features: Tensor, regions: Tensor, num_regions: int, num_sample
     regions = regions.flatten(1).int()  # (B, S)
     if num_samples is None:
         return whole_region_means(features.flatten(2), regions, num_regions)
-    regions, order = regions.sort(dim=1)  # positions grouped by region
-    numbers = torch.arange(num_regions + 1, device=regions.device, dtype=torch.int32)
-    edges = torch.searchsorted(regions, numbers.repeat(len(regions), 1))  # (B, K + 1)
+    # One sort of the whole batch groups positions by image and region, numbered from 1; 0 and K + 1 are nobody's.
+    image = torch.arange(len(regions), device=regions.device, dtype=torch.int32)[:, None] * (num_regions + 2)
+    numbers = torch.arange(1, num_regions + 2, device=regions.device, dtype=torch.int32)
+    regions, order = (regions.clamp(-1, num_regions) + (image + 1)).flatten().sort()  # (B S)
+    edges = torch.searchsorted(regions, image + numbers)  # (B, K + 1)
     start, count = edges[:, :-1], edges.diff(dim=1)  # (B, K)
     # A draw lies below 1 by at least 2^-24: its product with a count rounds to less than the count.
     draws = (torch.rand(*count.shape, num_samples, device=features.device) * count[..., None]).long()
-    places = (start[..., None] + draws).flatten(1).clamp(max=order.shape[1] - 1)  # (B, K N); a lost region's: any
-    vectors = take(features, order.gather(1, places)).unflatten(1, (num_regions, num_samples))  # (B, K, N, D)
+    # A lost region's place is that of the next position, which its image may not have.
+    places = (start[..., None] + draws).flatten().clamp(max=len(order) - 1)  # (B K N)
+    vectors = take(features, order.index_select(0, places).view(len(features), -1)).unflatten(
+        1, (num_regions, num_samples)
+    )
     return vectors.mean(dim=2, dtype=torch.promote_types(vectors.dtype, torch.float32)), count > 0
 
 
@@ -134,10 +139,15 @@ def whole_region_means(features: Tensor, regions: Tensor, num_regions: int) -> t
 
 
 def take(features: Tensor, positions: Tensor) -> Tensor:
-    """Return the vectors of features :math:`(B, D, *)` at flat positions :math:`(B, P)`: :math:`(B, P, D)`."""
+    """Return vectors of features :math:`(B, D, *)`: :math:`(B, P, D)`.
+
+    Args:
+        features: whose vectors are taken.
+        positions: :math:`(B, P)`, counted through all images of the batch.
+    """
     rows = features.movedim(1, -1)
     if rows.is_contiguous():  # a vector is one row of memory
-        start = torch.arange(len(rows), device=rows.device)[:, None] * rows[0, ..., 0].numel()
-        return rows.flatten(0, -2).index_select(0, (positions + start).flatten()).unflatten(0, positions.shape)
-    index = positions[:, None].expand(-1, features.shape[1], -1)
-    return features.flatten(2).gather(2, index).mT
+        return rows.flatten(0, -2).index_select(0, positions.flatten()).unflatten(0, positions.shape)
+    flat = features.flatten(2)  # (B, D, S)
+    index = (positions % flat.shape[2])[:, None].expand(-1, flat.shape[1], -1)
+    return flat.gather(2, index).mT
