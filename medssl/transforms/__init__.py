@@ -9,6 +9,7 @@ from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, 
 from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
 from medssl.transforms.superpixels import Superpixels, Superpixelsd
+from medssl.transforms.supervoxels import Supervoxels, Supervoxelsd
 from medssl.transforms.window import Window, Windowd
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "SameGridd",
     "Superpixels",
     "Superpixelsd",
+    "Supervoxels",
+    "Supervoxelsd",
     "Window",
     "Windowd",
 ]

@@ -16,9 +16,8 @@ from medssl.networks import ResNetUNet, UNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-OVERLAYS = sorted(
-    {path.stem for path in CONFIGS.glob("*.yaml")} - {"train", "small", "moco", "resnet50", "stored", "own_views"}
-)
+PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d"}  # of recipes with tests of their own
+OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
 def with_its_method(name):
@@ -39,6 +38,13 @@ def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp
     assert {"loss", "lr", "norm" if "lrc" in method else "spread"} <= set(scalars.columns)
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == ({"encoder", "decoder"} if "lrc" in method else {"encoder"})
+
+
+def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
+    size = {"image_size": [16, 32, 32], "num_slices": 2, "max_epochs": 1}
+    output = run_bundle("pretrain", ["train", "lrc", "small", "lrc_3d"], tmp_path / "models", **size)
+    taken = load_pretrained(UNet(4, width=4, spatial_dims=3, centre_norm=True), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == {"encoder", "decoder"}
 
 
 def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp_path):
