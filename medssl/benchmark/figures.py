@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from itertools import cycle
@@ -11,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 from monai.bundle import ConfigWorkflow
 
@@ -91,11 +93,19 @@ def plot_overlays(
     return save_figure(figure, file)
 
 
+def network_overlays(folder: Path) -> list[str]:
+    """Return the overlays of a fine-tuning that make its network; inference takes them as well."""
+    _, *overlays = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))["config_file"]
+    parts = {"network_def", "global_branch"}
+    return [file for file in overlays if parts & yaml.safe_load(Path(file).read_text(encoding="utf-8")).keys()]
+
+
 def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
     """Segment volumes with the finetune bundle's inference and return the masks."""
+    configs = [str(resource("bundles/finetune/configs/inference.yaml")), *network_overlays(checkpoint.parent)]
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
-            config_file=str(resource("bundles/finetune/configs/inference.yaml")),
+            config_file=configs,
             workflow_type="infer",
             logging_file=False,
             checkpoint=str(checkpoint),

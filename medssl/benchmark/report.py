@@ -98,7 +98,7 @@ def count_runs(results: pd.DataFrame) -> int:
 def segments(folder: Path) -> bool:
     """Whether the finetune bundle's inference can run these networks; linear probes have no place in it."""
     receipts = folder.glob("finetune/*/*/model.json")
-    return all(json.loads(file.read_text(encoding="utf-8"))["network"] == "UNet" for file in receipts)
+    return all(json.loads(file.read_text(encoding="utf-8"))["network"] != "LinearProbe" for file in receipts)
 
 
 def per_fold(results: pd.DataFrame) -> pd.DataFrame:

@@ -205,6 +205,7 @@ def test_a_method_of_two_branches_waits_for_both_and_shares_what_others_have_mad
     assert receipt["network"] == "TwoBranchUNet"
     for option, name in (("pretrained_global", "pcl"), ("pretrained_local", "lrc")):
         assert receipt[option]["checkpoint"] == str(grid.output_dir / "pretrain" / name / "all" / "model.pt")
+    write_report(grid.output_dir, grid.manifest, baseline="pcl")  # with predictions of both networks
     shutil.rmtree(grid.output_dir / "finetune" / "pcl_lrc")
     shutil.rmtree(grid.output_dir / "pretrain" / "lrc")
 
