@@ -38,8 +38,9 @@ class LRC(nn.Module):
         maps = [self.decoder(self.encoder(batch[view])) for view in ("view_1", "view_2")]
         regions = [batch[name] for name in ("regions_1", "regions_2")]
         loss = self.contrast(maps[0], regions[0], maps[1], regions[1], batch["num_regions"])
-        watched = watch(maps, regions, batch["num_regions"], self.contrast.num_samples)
-        return {"loss": loss, **watched, "norm": maps[0].detach().float().norm(dim=1).mean()}
+        watched = watch(maps, regions, max(batch["num_regions"], 1), self.contrast.num_samples)
+        norm = torch.linalg.vector_norm(maps[0].detach(), dim=1, dtype=torch.float32).mean()
+        return {"loss": loss, **watched, "norm": norm}
 
 
 @torch.no_grad()
@@ -47,7 +48,9 @@ def watch(maps: list[Tensor], regions: list[Tensor], num_regions: int, num_sampl
     """Return the scalars ``retrieval`` and ``regions``."""
     (q, in_q), (p, in_p) = (region_means(*view, num_regions, num_samples) for view in zip(maps, regions, strict=True))
     kept = in_q & in_p  # (B, K)
-    similarity = F.normalize(q, dim=2) @ F.normalize(p, dim=2).mT  # (B, K, K)
+    # Outside of autocast: in half precision neighbours tie, and the first of them is taken for the nearest.
+    with torch.autocast(q.device.type, enabled=False):
+        similarity = F.normalize(q, dim=2) @ F.normalize(p, dim=2).mT  # (B, K, K)
     nearest = similarity.masked_fill(~kept[:, None], -2).argmax(dim=2)
     found = (nearest == torch.arange(num_regions, device=nearest.device)) & kept
     return {"retrieval": found.sum() / kept.sum().clamp(min=1), "regions": kept.sum() / len(kept)}

@@ -16,7 +16,16 @@ from medssl.networks import ResNetUNet, UNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d"}  # of recipes with tests of their own
+PARTS = {
+    "train",
+    "seed_1",
+    "small",
+    "moco",
+    "resnet50",
+    "stored",
+    "own_views",
+    "lrc_3d",
+}  # of recipes with tests of their own
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 

@@ -1,11 +1,10 @@
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from medssl.losses import LocalRegionContrastLoss
 from medssl.methods import LRC
+from medssl.methods.lrc import watch
 from medssl.networks import UNet
 
 
@@ -49,19 +48,21 @@ def test_equal_views_are_found_again_and_unequal_ones_are_not(batch):
 def test_only_regions_of_both_views_count(batch):
     method = make(num_samples=None)
     lost = {**batch, "regions_2": batch["regions_2"].clamp(max=2)}
-    output = method(lost)
-    assert output["regions"] == 3
-    assert 0 <= output["retrieval"] <= 1
-    assert output["loss"] < method(batch)["loss"] + 4 * math.log(8)
+    assert method(lost)["regions"] == 3
+    gone = {**batch, "regions_1": torch.where(batch["regions_1"] == 3, -1, batch["regions_1"])}
+    assert method(gone)["regions"] == 3
 
 
-def test_it_learns_to_tell_regions_apart(batch):
-    method = make()
-    optimizer = torch.optim.Adam(method.parameters(), lr=0.01)
-    first = method(batch)["loss"].item()
-    for _ in range(15):
-        optimizer.zero_grad()
-        loss = method(batch)["loss"]
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.9 * first
+def test_retrieval_tells_close_regions_apart_in_half_precision():
+    torch.manual_seed(0)
+    regions = torch.arange(64).view(1, 1, 8, 8)
+    maps = 10 + torch.randn(1, 16, 8, 8)  # the cosines of all pairs are near 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert watch([maps, maps], [regions, regions], 64, None)["retrieval"] == 1
+
+
+def test_a_batch_without_regions_has_no_loss_and_nothing_to_find(batch):
+    nowhere = torch.full_like(batch["regions_1"], -1)
+    output = make()({**batch, "regions_1": nowhere, "regions_2": nowhere, "num_regions": 0})
+    assert output["loss"] == 0
+    assert output["retrieval"] == 0
