@@ -129,6 +129,8 @@ def prepare_store(options: argparse.Namespace) -> None:
     """Write a slice store of every image that a manifest names."""
     from concurrent.futures import ProcessPoolExecutor
 
+    import torch
+
     from medssl.data import load_manifest, prepare, pretrain_records, store_recipe
 
     manifest = load_manifest(options.path, options.root)
@@ -138,7 +140,8 @@ def prepare_store(options: argparse.Namespace) -> None:
         superpixels = {"scale": scale, "sigma": sigma, "min_size": int(min_size)}
     recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
     records = pretrain_records(manifest, fold=None, transductive=True)
-    with ProcessPoolExecutor(options.workers) as executor:
+    # One thread each: as many processes as cores leave none for more.
+    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         prepare(records, options.output, recipe, executor)
     logging.info("%d volumes are in %s", len(records), options.output)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from monai.transforms import CenterSpatialCrop, Compose, SpatialPad
+from monai.transforms import CenterSpatialCrop, ScaleIntensity, SpatialPad
 from scipy.cluster.vq import kmeans2
 from skimage.color import label2rgb
 
@@ -22,10 +22,8 @@ def plot_embeddings(
     checkpoint: str | Path,
     manifest: Manifest,
     file: str | Path,
-    superpixels: Mapping[str, float] | None = None,
     num_cases: int = 3,
     num_clusters: int = 8,
-    seed: int = 0,
 ) -> Path:
     """Draw slices, their super-pixels, and the k-means clusters of their pixels' embeddings (LRC, figure 3).
 
@@ -33,10 +31,8 @@ def plot_embeddings(
         checkpoint: of the pretrain bundle, of a method that trains the decoder of a U-Net too, such as LRC.
         manifest: whose first cases are drawn, the slice in the middle of each.
         file: picture to write.
-        superpixels: arguments of :py:class:`medssl.transforms.Superpixels`; None takes those of the pre-training.
         num_cases: how many cases.
         num_clusters: k, of each slice by itself.
-        seed: of the first guess of k-means.
 
     Raises:
         ValueError: if the checkpoint is of another network, or has no decoder.
@@ -47,10 +43,10 @@ def plot_embeddings(
     network = UNet(None, width=receipt["width"], centre_norm=receipt["centre_norm"]).eval()
     if not any(name.startswith("decoder.") for name in load_pretrained(network, checkpoint)):
         raise ValueError(f"{checkpoint} holds no decoder, which gives pixels their embeddings; take one of LRC's.")
-    regions = superpixels or receipt.get("superpixels")
-    if regions is None:
-        raise ValueError(f"{checkpoint} was pre-trained without super-pixels; give their settings.")
-    load = store_transform(store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"], regions))
+    if receipt.get("superpixels") is None:
+        raise ValueError(f"{checkpoint} was pre-trained without super-pixels, which are drawn beside its embeddings.")
+    contract = [receipt[name] for name in ("spacing", "slice_axis", "window", "superpixels")]
+    load = store_transform(store_recipe(*contract))
     records = (manifest.training + manifest.unlabeled)[:num_cases]
     figure = Figure(figsize=(9, 3 * len(records)), layout="constrained")
     for record, row in zip(records, figure.subplots(len(records), 3, squeeze=False), strict=True):
@@ -58,8 +54,8 @@ def plot_embeddings(
         with torch.no_grad():
             embeddings = torch.nn.functional.normalize(network(image[None]), dim=1)[0]  # (D, H, W)
         vectors = embeddings.flatten(1).T.double().numpy()
-        clusters = kmeans2(vectors, num_clusters, minit="++", seed=seed)[1].reshape(image.shape[1:])
-        grey = np.asarray((image[0] - image.min()) / (image.max() - image.min()))
+        clusters = kmeans2(vectors, num_clusters, minit="++", seed=0)[1].reshape(image.shape[1:])
+        grey = np.asarray(ScaleIntensity()(image)[0])
         panels = {record["case_id"]: grey, "super-pixels": colour(labels, grey), "k-means": colour(clusters, grey)}
         for axes, (title, panel) in zip(row, panels.items(), strict=True):
             axes.imshow(panel, cmap="gray")
@@ -70,10 +66,11 @@ def plot_embeddings(
 
 def middle_slice(data: Mapping[str, Any], size: list[int]) -> tuple[torch.Tensor, np.ndarray]:
     """Return the middle of a volume as pre-training sees it: image :math:`(1, H, W)`, regions :math:`(H, W)`."""
-    fit = Compose([SpatialPad(size), CenterSpatialCrop(size)])
-    image, regions = (torch.as_tensor(data[key]) for key in ("image", "regions"))
-    place = image.shape[1] // 2
-    return torch.as_tensor(fit(image[:, place])), np.asarray(fit(regions[:, place])[0])
+    place = data["image"].shape[1] // 2
+    image, regions = (torch.as_tensor(data[key])[:, place] for key in ("image", "regions"))
+    crop = CenterSpatialCrop(size)
+    nowhere = SpatialPad(size, constant_values=-1)(regions)
+    return torch.as_tensor(crop(SpatialPad(size)(image))), np.asarray(crop(nowhere)[0])
 
 
 def colour(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:

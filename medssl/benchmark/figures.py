@@ -96,8 +96,9 @@ def plot_overlays(
 def network_overlays(folder: Path) -> list[str]:
     """Return the overlays of a fine-tuning that make its network; inference takes them as well."""
     _, *overlays = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))["config_file"]
-    parts = {"network_def", "global_branch"}
-    return [file for file in overlays if parts & yaml.safe_load(Path(file).read_text(encoding="utf-8")).keys()]
+    parts = ("network_def", "global_branch", "local_branch", "local_width")
+    ids = {file: yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {} for file in overlays}
+    return [file for file in overlays if any(name.lstrip("+").startswith(parts) for name in ids[file])]
 
 
 def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:

@@ -133,8 +133,13 @@ class Grid:
         return Run("pretrain", configs, overrides, self.manifest, folder, self.threads)
 
     def finetunings(self) -> list[Run]:
-        """List every fine-tuning, comparable ones side by side."""
+        """List every fine-tuning, comparable ones side by side.
+
+        Raises:
+            ValueError: if different pre-trainings would share a folder.
+        """
         listed = []
+        owners: dict[Path, tuple[str, ...]] = {}  # of the folders of pre-trainings
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
                 if draw >= self.draws.get(label_of(number), 1):
@@ -143,6 +148,12 @@ class Grid:
                     for name, method in self.methods.items():
                         weights, overlays = weights_and_overlays(method)
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
+                        for run in before.values():
+                            if (first := owners.setdefault(run.folder, run.configs)) != run.configs:
+                                raise ValueError(
+                                    f"{', '.join(first)} and {', '.join(run.configs)} would share {run.folder}: "
+                                    "give overlays that differ names that differ."
+                                )
                         configs = bundle_configs("finetune", [*overlays, *self.finetune.get("overlays", [])])
                         folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
                         own = {"fold": fold, "num_labelled": number, "draw": draw}

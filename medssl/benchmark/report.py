@@ -68,6 +68,8 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "## Wall time, minutes a run",
         to_markdown(wall_time(folder), digits=1),
     ]
+    report = folder / "report.md"
+    report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     if baseline in main.index and segments(folder):
         labels, fold, draw = first_cell(results[results["method"] == baseline])
         overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
@@ -76,8 +78,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
             f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
             f"![Predictions]({overlays.name})",
         ]
-    report = folder / "report.md"
-    report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     logger.info("Dice per case, mean(std over folds), by number of labelled subjects:\n\n%s\n", main.to_string())
     logger.info("report: %s\npictures: %s", report, ", ".join(map(str, sorted(folder.glob("*.png")))))
     return report

@@ -20,8 +20,8 @@ from medssl.data.samplers import Draw
 from medssl.data.seeded_dataset import root_cause, share_random_state
 from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixelsd, Windowd
 
-LAYOUT = 1  # of the files; another layout is another number
-RECIPE = "store.json"
+LAYOUT = 2  # of the files; another layout is another number
+RECIPE, VOLUMES = "store.json", "volumes"
 
 
 def store_recipe(
@@ -76,21 +76,21 @@ def prepare(
         ValueError: if the folder holds a store of another recipe.
         RuntimeError: at the end, naming every volume that could not be written, and why.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, every = Path(folder), list(records)
+    (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
     if (folder / RECIPE).is_file():
         check_recipe(folder, recipe)
     text = json.dumps(recipe, indent=1)
     replace(folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))
-    every = list(records)
     missing = [record for record in every if not is_stored(record, folder)]
-    futures = [executor.submit(write_volume, record, folder, recipe) for record in missing]
+    futures = {executor.submit(write_volume, record, folder, recipe): record for record in missing}
     failed: list[str] = []
     try:
         with tqdm(total=len(every), initial=len(every) - len(missing), desc="preparing", unit="volume") as bar:
             for future in as_completed(futures):
                 if (error := future.exception()) is not None:
-                    failed.append(str(error))
+                    record = futures[future]
+                    failed.append(f"case {record['case_id']} ({record['image']}): {error}")
                 bar.update()
     finally:  # interrupted: the executor would still write what is queued
         for future in futures:
@@ -102,13 +102,13 @@ def prepare(
 
 
 def write_volume(record: Mapping[str, Any], folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Prepare one volume; whatever goes wrong, say with which case."""
+    """Prepare one volume."""
     source = stamp(record)
     try:
         data = store_transform(recipe)({"image": record["image"]})
     except Exception as error:
         # From None: the causes of an error do not come back from another process.
-        raise ValueError(f"case {record['case_id']} ({record['image']}): {root_cause(error)}") from None
+        raise ValueError(str(root_cause(error))) from None
     image = np.ascontiguousarray(torch.as_tensor(data["image"]).movedim(1, 0).numpy())  # (V, C, H, W)
     facts = {"source": source, "shape": image.shape, "checksums": [zlib.crc32(pixels.data) for pixels in image]}
     path = stored(record, folder)
@@ -130,14 +130,15 @@ class StoredSlices(Dataset):
     Args:
         data: records; all must have been prepared.
         folder: of the store.
-        recipe: from :py:func:`store_recipe`; must be that of the store.
+        recipe: from :py:func:`store_recipe`; must be that of the store, whose regions may go unread.
         num_samples: slices of a volume a draw gives, a list of them where it is more than one.
         transform: what else is done to a slice: a dictionary of the record's entries, ``image`` :math:`(C, H, W)`,
             ``regions`` :math:`(1, H, W)` where there are any, ``index`` and ``depth``.
 
     Raises:
         FileNotFoundError: if there is no store, or a record's volume is not in it.
-        ValueError: if the store was made by another recipe; when a slice is read, if the file is damaged.
+        ValueError: if the store was made by another recipe, or from another file than the record's, where that is at
+            hand; when a slice is read, if the store is damaged there.
     """
 
     def __init__(
@@ -151,7 +152,9 @@ class StoredSlices(Dataset):
         folder = Path(folder)
         if not (folder / RECIPE).is_file():
             raise FileNotFoundError(f"no slice store in {folder}; write one by python -m medssl prepare.")
-        check_recipe(folder, recipe)
+        # One store with regions serves methods that need none.
+        check_recipe(folder, {name: value for name, value in recipe.items() if value is not None})
+        self.names = ["image"] if recipe["superpixels"] is None else ["image", "regions"]
         if missing := [str(record["case_id"]) for record in data if not stored(record, folder).is_file()]:
             shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise FileNotFoundError(
@@ -160,6 +163,12 @@ class StoredSlices(Dataset):
             )
         self.data, self.folder = list(data), folder
         self.facts = [json.loads(stored(record, folder).read_text(encoding="utf-8")) for record in data]
+        for record, facts in zip(self.data, self.facts, strict=True):
+            if Path(record["image"]).is_file() and facts["source"] != stamp(record):
+                raise ValueError(
+                    f"{folder} holds case {record['case_id']} of another file than {record['image']}, or the file has "
+                    "changed since: run python -m medssl prepare again, and keep a store for each data set."
+                )
         self.random = np.random.RandomState()
         self.slicer = RandSlices(num_samples)
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
@@ -189,11 +198,14 @@ class StoredSlices(Dataset):
     def read(self, index: int, place: int) -> dict[str, Tensor]:
         """Return slice ``place`` of volume ``index``: ``image`` and, where there are any, ``regions``."""
         facts, path = self.facts[index], stored(self.data[index], self.folder)
-        pixels = np.array(np.load(path.with_suffix(".npy"), mmap_mode="r")[place])  # (C, H, W)
+        try:
+            pixels = np.array(np.load(path.with_suffix(".npy"), mmap_mode="r")[place])  # (C, H, W)
+        except (OSError, ValueError) as error:
+            raise damaged(path.with_suffix(".npy"), place) from error
         if zlib.crc32(pixels.data) != facts["checksums"][place]:
             raise damaged(path.with_suffix(".npy"), place)
         found = {"image": torch.from_numpy(pixels)}
-        if "regions" in facts:
+        if "regions" in self.names:
             begin, length = sum(facts["regions"][:place]), facts["regions"][place]
             with path.with_suffix(".regions").open("rb") as file:
                 file.seek(begin)
@@ -208,13 +220,15 @@ class StoredSlices(Dataset):
 
 def stored(record: Mapping[str, Any], folder: Path) -> Path:
     """Return the file that says a volume is whole; the others have its name with other endings."""
-    return folder / (quote(str(record["case_id"]), safe="") + ".json")
+    return folder / VOLUMES / (quote(str(record["case_id"]), safe="") + ".json")
 
 
 def is_stored(record: Mapping[str, Any], folder: Path) -> bool:
     """Whether a volume is in the store as its file now is."""
-    file = stored(record, folder)
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["source"] == stamp(record)
+    try:
+        return bool(json.loads(stored(record, folder).read_text(encoding="utf-8"))["source"] == stamp(record))
+    except (OSError, ValueError):  # neither written nor readable: to be written
+        return False
 
 
 def stamp(record: Mapping[str, Any]) -> list[int]:

@@ -19,11 +19,13 @@ class MoCo(nn.Module):
     Args:
         encoder: image to list of features, finest first.
         head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
-        queue_size: K, keys remembered; fewer than there are slices, or a slice's own key is among its negatives.
+        queue_size: K, keys remembered; fewer than there are slices. Where slices are drawn with replacement some of the
+            negatives are still older keys of the query's own slice: about one in as many as there are slices.
         embed_dim: D.
-        momentum: m of the twin.
+        momentum: m of the twin, which moves once a batch: where the gradients of n batches are accumulated, take the
+            n-th root.
         temperature: of the softmax, .07 in version 1, .2 in version 2.
-        num_splits: parts of a batch that are normalised apart.
+        num_splits: parts of a batch that are normalised apart; each needs two images.
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
@@ -55,6 +57,11 @@ class MoCo(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching; in training the twin follows and the queue moves on."""
         images, others = batch["view_1"], batch["view_2"]
+        if self.training and len(images) < 2 * self.num_splits:
+            raise ValueError(
+                f"each of the {self.num_splits} parts of a batch needs two images, got a batch of {len(images)}; lower "
+                "num_splits or raise num_slices."
+            )
         query = torch.cat([embed(self.encoder, self.head, part) for part in images.tensor_split(self.num_splits)])
         if self.training:
             self.key_encoder.follow(self.encoder)

@@ -26,8 +26,6 @@ class Momentum(nn.Module):
 
     def __init__(self, module: nn.Module, momentum: float = 0.999) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}.")
         self.twin = copy.deepcopy(module).requires_grad_(False)
         self.average = get_ema_multi_avg_fn(momentum)
 

@@ -15,8 +15,7 @@ class TwoBranchUNet(nn.Module):
     from random weights.
 
     Args:
-        global_branch: network whose decoder ends in as many channels as that of the other, its encoder pre-trained by a
-            global method; ResNet-50 in the paper.
+        global_branch: network without a head, its encoder pre-trained by a global method; ResNet-50 in the paper.
         local_branch: network whose encoder and decoder LRC pre-trained.
         out_channels: number of classes, background included.
 

@@ -48,8 +48,8 @@ class RandIntensityBatch(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the changed batch; the draw comes from torch's default generator."""
         count = len(images)
-        draws = torch.rand(5, count, 1, 1, 1, device=images.device)
-        happens = (draws[0] < self.probability).to(images.dtype)
+        draws = torch.rand(5, count, 1, 1, 1, device=images.device, dtype=images.dtype)
+        happens = draws[0] < self.probability
         contrast = 1 + self.contrast * (2 * draws[1] - 1) * happens
         brightness = self.brightness * (2 * draws[2] - 1) * happens
         axes = (1, 2, 3)

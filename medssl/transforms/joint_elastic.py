@@ -208,11 +208,11 @@ def bend(points: Tensor, size: Sequence[int], spacing: float) -> Tensor:
     for axis, side in enumerate(size):
         weights = spline_weights(side, points.shape[2 + axis], spacing, points.device)  # (side, points)
         field = torch.tensordot(field, weights, dims=([2], [1]))  # the axis done goes to the end
-    half = torch.tensor(size, device=points.device, dtype=points.dtype) / 2
     identity = F.affine_grid(
         torch.eye(len(size), len(size) + 1, device=points.device)[None], [1, 1, *size], align_corners=False
     )  # (1, *, n), last axis first
-    return identity + (field.movedim(1, -1) / half).flip(-1)
+    shift = [2 / side * field[:, axis] for axis, side in enumerate(size)]  # the image is 2 long
+    return identity + torch.stack(shift[::-1], dim=-1)
 
 
 def spline_weights(side: int, points: int, spacing: float, device: torch.device) -> Tensor:

@@ -85,7 +85,7 @@ class KnownLabelsd(MapTransform):
         contoured = {0, *data.get("known_classes", self.known.labels)}
         known = torch.tensor([label in contoured for label in range(max(self.known.labels) + 1)])
         labels = {key: self.known(data[key]) for key in self.key_iterator(data)}
-        for key, label in labels.items():
+        for key, label in labels.items() if "known_classes" in data else ():
             if strays := sorted(set(convert_to_tensor(label, track_meta=False).unique().tolist()) - contoured):
                 raise ValueError(
                     f"{key} of case {data.get('case_id', '')} holds {strays}, which its known_classes "

@@ -1,8 +1,12 @@
 """Cut a random part out of every image of a batch and bring it to the image's size, on whatever device holds it."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from medssl.transforms.joint_elastic import sample
 
 
 class RandResizedCropBatch(nn.Module):
@@ -34,16 +38,15 @@ class RandResizedCropBatch(nn.Module):
         count = len(images)
         draws = torch.rand(5, count, device=images.device)
         area = self.area[0] + (self.area[1] - self.area[0]) * draws[0]
-        low, high = torch.tensor(self.ratio, device=images.device).log()
-        stretch = torch.exp(0.5 * (low + (high - low) * draws[1]))
-        width, height = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
+        low, high = map(math.log, self.ratio)
+        side = area.sqrt()
+        stretch = torch.exp(0.5 * (low + (high - low) * draws[1])).clamp(
+            side, 1 / side
+        )  # neither side beyond the image
+        width, height = side * stretch, side / stretch
         mirror = torch.where(draws[2] < self.flip, -1.0, 1.0)
         theta = torch.zeros(count, 2, 3, device=images.device)
         theta[:, 0, 0], theta[:, 1, 1] = width * mirror, height
         theta[:, 0, 2], theta[:, 1, 2] = (1 - width) * (2 * draws[3] - 1), (1 - height) * (2 * draws[4] - 1)
         grid = F.affine_grid(theta, [count, 1, *images.shape[2:]], align_corners=False)
-        bent = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
-        if labels is None:
-            return bent, None
-        cut = F.grid_sample(labels.to(grid.dtype), grid, "nearest", padding_mode="border", align_corners=False)
-        return bent, cut.to(labels.dtype)
+        return sample(images, grid, "bilinear"), None if labels is None else sample(labels, grid, "nearest")

@@ -48,7 +48,7 @@ class Supervoxels(Transform):
                 f"{lowest:g} to {highest:g}{origin(image)}; scale it first."
             )
         count = max(1, round(np.prod(voxels.shape[1:]) / self.size))
-        regions = slic(voxels, count, self.compactness, channel_axis=0, start_label=0)
+        regions = slic(voxels, count, self.compactness, channel_axis=0, start_label=0, convert2lab=False)
         _, numbers = np.unique(regions, return_inverse=True)
         return convert_to_dst_type(numbers.reshape(1, *regions.shape), image, dtype=np.int32)[0]
 

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,8 +57,7 @@ def full_store(records, recipe, tmp_path_factory):
 @pytest.fixture
 def store(full_store, tmp_path):
     """A store of one's own to damage."""
-    for file in full_store.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(full_store, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -80,12 +81,12 @@ def test_slices_are_those_of_the_volumes_bit_for_bit(records, recipe, full_store
 
 
 def test_a_killed_run_goes_on_where_it_was(records, recipe, store):
-    stamps = {file.name: file.stat().st_mtime_ns for file in store.glob("*.npy")}
-    first, second = sorted(store.glob("*.npy"))[:2]
+    stamps = {file.name: file.stat().st_mtime_ns for file in store.glob("volumes/*.npy")}
+    first, second = sorted(store.glob("volumes/*.npy"))[:2]
     first.with_suffix(".json").unlink()  # it died before the volume was whole
-    (store / f"part_{second.name}").write_bytes(b"half a volume")
+    second.with_name(f"part_{second.name}").write_bytes(b"half a volume")
     rerun(records, store, recipe)
-    written = {file.name for file in store.glob("*.npy") if file.stat().st_mtime_ns != stamps.get(file.name)}
+    written = {file.name for file in store.glob("volumes/*.npy") if file.stat().st_mtime_ns != stamps.get(file.name)}
     assert first.name in written
     assert second.name not in written
     assert len(StoredSlices(records, store, recipe)) == len(records)
@@ -107,7 +108,7 @@ def test_a_volume_whose_file_has_changed_is_written_anew(manifest, recipe, tmp_p
 @pytest.mark.parametrize("ending", [".npy", ".regions"])
 def test_a_flipped_byte_is_noticed_when_its_slice_is_read(records, recipe, store, ending):
     stored = StoredSlices(records, store, recipe)
-    file = sorted(store.glob(f"*{ending}"))[0]
+    file = sorted(store.glob(f"volumes/*{ending}"))[0]
     content = bytearray(file.read_bytes())
     content[-9] ^= 1  # in the last slice
     file.write_bytes(content)
@@ -118,6 +119,20 @@ def test_a_flipped_byte_is_noticed_when_its_slice_is_read(records, recipe, store
     stored.read(index, 0)
 
 
+def test_a_file_that_was_cut_short_is_noticed(records, recipe, store):
+    file = sorted(store.glob("volumes/*.npy"))[0]
+    file.write_bytes(file.read_bytes()[:1000])
+    index = next(i for i, record in enumerate(records) if record["case_id"] == file.stem)
+    with pytest.raises(ValueError, match=r"slice 0 of .*npy is damaged"):
+        StoredSlices(records, store, recipe).read(index, 0)
+
+
+def test_the_store_of_another_data_set_is_not_read_for_this_one(records, recipe, store):
+    swapped = [{**records[0], "image": records[-1]["image"]}]  # the same case_id, another scan
+    with pytest.raises(ValueError, match=r"of another file than .* keep a store for each data set"):
+        StoredSlices(swapped, store, recipe)
+
+
 def test_another_recipe_is_refused_by_writer_and_reader(records, recipe, store):
     other = {**recipe, "spacing": [None, 2.0, 2.0]}
     with pytest.raises(ValueError, match=r"prepared with spacing \[None, 3.0, 3.0\], not \[None, 2.0, 2.0\]"):
@@ -126,8 +141,15 @@ def test_another_recipe_is_refused_by_writer_and_reader(records, recipe, store):
         StoredSlices(records, store, other)
 
 
+def test_a_method_without_regions_reads_a_store_that_has_them(manifest, records, recipe, full_store):
+    plain = store_recipe(recipe["spacing"], manifest.slice_axis, manifest.window)
+    found = StoredSlices(records, full_store, plain).read(0, 3)
+    assert list(found) == ["image"]
+    assert torch.equal(found["image"], StoredSlices(records, full_store, recipe).read(0, 3)["image"])
+
+
 def test_a_missing_volume_is_named(records, recipe, store):
-    sorted(store.glob("*.npy"))[0].with_suffix(".json").unlink()
+    sorted(store.glob("volumes/*.npy"))[0].with_suffix(".json").unlink()
     with pytest.raises(FileNotFoundError, match=rf"1 of {len(records)} volumes are not in the store"):
         StoredSlices(records, store, recipe)
     with pytest.raises(FileNotFoundError, match=r"no slice store in .*medssl prepare"):
@@ -140,11 +162,11 @@ def test_one_bad_volume_stops_no_other_and_is_named(records, recipe, tmp_path):
     voxels = scan.get_fdata()
     voxels[0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(voxels, scan.affine), bad)
-    both = [{"case_id": "broken", "image": str(bad)}, records[0]]
-    with pytest.raises(
-        RuntimeError, match=r"1 of 2 volumes could not be prepared:\ncase broken \(.*bad.nii.gz\): .*finite"
-    ):
-        rerun(both, tmp_path / "store", recipe)
+    wrong = [{"case_id": "broken", "image": str(bad)}, {"case_id": "gone", "image": str(tmp_path / "gone.nii.gz")}]
+    with pytest.raises(RuntimeError, match=r"2 of 3 volumes could not be prepared") as error:
+        rerun([*wrong, records[0]], tmp_path / "store", recipe)
+    assert re.search(r"case broken \(.*bad.nii.gz\): .*finite", str(error.value))
+    assert re.search(r"case gone \(.*gone.nii.gz\): .*No such file", str(error.value))
     assert len(StoredSlices(records[:1], tmp_path / "store", recipe)) == 1
 
 

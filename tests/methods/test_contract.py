@@ -44,11 +44,11 @@ def test_every_trainable_parameter_gets_a_finite_gradient(make, make_batch):
     assert any(p.grad.abs().sum() > 0 for p in method.encoder.parameters())
 
 
-def test_evaluation_changes_no_buffer(make, make_batch):
+def test_evaluation_changes_nothing(make, make_batch):
     method = make()[0].eval()
-    before = copy.deepcopy(dict(method.named_buffers()))
+    before = copy.deepcopy(method.state_dict())
     method(make_batch())
-    assert all(torch.equal(value, before[name]) for name, value in method.named_buffers())
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
 def test_the_seed_decides_the_loss(make, make_batch):
@@ -66,6 +66,7 @@ def test_the_state_makes_a_twin(make, make_batch):
         torch.manual_seed(1)
         losses.append(model(make_batch())["loss"])
     assert torch.equal(*losses)
+    assert all(torch.equal(value, method.state_dict()[name]) for name, value in twin.state_dict().items())
 
 
 def test_bfloat16_gives_a_float32_loss_close_by(make, make_batch):

@@ -22,6 +22,13 @@ def test_a_crop_is_a_rectangle_of_the_image_of_the_asked_area():
     torch.testing.assert_close(crops[:, 0, :, :1].expand(-1, -1, 48), crops[:, 0], atol=1e-5, rtol=0)
 
 
+def test_a_crop_near_the_whole_keeps_its_area():
+    torch.manual_seed(0)
+    crops, _ = RandResizedCropBatch(area=(0.95, 1.0), flip=0.0)(ramps(200))
+    sides = (crops[:, 0, -1, 0] - crops[:, 0, 0, 0]) * (crops[:, 1, 0, -1] - crops[:, 1, 0, 0]) / 4
+    assert sides.min() > 0.9
+
+
 def test_half_of_the_crops_are_mirrored():
     torch.manual_seed(0)
     crops, _ = RandResizedCropBatch(flip=0.5)(ramps(200))
