@@ -175,7 +175,7 @@ def surroundings() -> dict[str, str | int]:
 def main(benchmarks: Sequence[Callable[[bool], list[Report]]], output: str | None = None) -> None:
     """Run benchmarks from the command line: print their tables, keep them as JSON and markdown if told where."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="small sizes, some fifteen seconds")
+    parser.add_argument("--quick", action="store_true", help="small sizes, half a minute")
     parser.add_argument("--output", default=output, help="folder for <quick or full>.json and .md")
     options = parser.parse_args()
     conditions = surroundings()
