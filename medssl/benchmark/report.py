@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
-from medssl.benchmark.results import at_step, comparable, read_results
+from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results
 from medssl.benchmark.tables import (
     by_labels,
     fold_dice,
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "random") -> Path:
-    """Write ``report.md`` and its pictures into a grid's folder, and log the main table.
+    """Write ``report.md``, its pictures and ``runs.csv`` into a grid's folder, and log the main table.
 
     The grid need not be complete: reported are the folds and draws that all methods found there have finished.
     Differences and pictures need the baseline.
@@ -44,13 +44,15 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     results = comparable(every)
     if results.empty:
         raise ValueError(f"no fold and draw below {folder} is finished for every method; run more of the grid first.")
+    every_run(every).to_csv(folder / "runs.csv", index=False)
     left_out = count_runs(every) - count_runs(results)
     main = mean_std_table(results)
     curves = plot_learning_curves(results, folder / "learning_curves.png")
     sections = [
         f"# {manifest.name}: Dice after the last fine-tuning step",
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
-        f"{count_runs(results)} fine-tunings; {left_out} more are finished, whose fold and draw other methods lack.",
+        f"{count_runs(results)} fine-tunings; {left_out} more are finished, whose fold and draw other methods lack. "
+        "`runs.csv` has every run at every evaluation.",
         "## Per case",
         to_markdown(main),
         "## Pooled over the voxels of a fold",
@@ -63,6 +65,8 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "## Over the fine-tuning steps",
         to_markdown(learning_curve(results)),
         f"![Dice over steps]({curves.name})",
+        "## Per class",
+        to_markdown(per_class(results)),
         "## Per fold",
         to_markdown(per_fold(results)),
         "## Wall time, minutes a run",
@@ -100,6 +104,22 @@ def segments(folder: Path) -> bool:
     """Whether the finetune bundle's inference can run these networks; linear probes have no place in it."""
     receipts = folder.glob("finetune/*/*/model.json")
     return all(json.loads(file.read_text(encoding="utf-8"))["network"] != "LinearProbe" for file in receipts)
+
+
+def every_run(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the Dice of every run at every evaluation, ``case`` and ``pooled``."""
+    keys = ["method", "labels", "fold", "draw", "step"]
+    dice = {
+        "case": case_dice(results).groupby(keys)["dice"].mean(),
+        "pooled": pooled_dice(results).set_index(keys)["dice"],
+    }
+    return pd.DataFrame(dice).round(4).reset_index()
+
+
+def per_class(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the last step's Dice of every class (column), mean over the cases that have it."""
+    dice = at_step(results).groupby(["labels", "method", "class"])["dice"].mean().unstack("class")
+    return in_order(dice[list(dict.fromkeys(results["class"]))], results)
 
 
 def per_fold(results: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 from monai.bundle import ConfigParser
 
@@ -161,6 +162,10 @@ def test_the_report_has_the_table_the_curve_and_pictures(finished, phantoms):
     text = report.read_text()
     assert "| pcl |" in text
     assert "Difference to random" in text
+    assert "| labels | method | right ventricle | myocardium | left ventricle |" in text
+    runs = pd.read_csv(finished.output_dir / "runs.csv")
+    assert list(runs.columns) == ["method", "labels", "fold", "draw", "step", "case", "pooled"]
+    assert not runs.duplicated(["method", "labels", "fold", "draw", "step"]).any()
     for picture in ("learning_curves.png", "overlays.png"):
         data = (finished.output_dir / picture).read_bytes()
         assert data.startswith(b"\x89PNG")
