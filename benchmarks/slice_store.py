@@ -17,10 +17,11 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.measuring import SEED, Goal, Report, Variant, main, measure
 from medssl.data import StoredSlices, VolumeSampler, prepare, store_recipe
 from medssl.data.slice_store import store_transform, stored, unpack
-from medssl.transforms import RandJointElasticBatch, Superpixelsd
+from medssl.transforms import RandJointElasticBatch, Superpixels, Superpixelsd
 
 WHOLE, MAPPED = "LoadImaged of the .nii.gz, one slice of it", "StoredSlices"
 REGIONS = "its regions alone"
+PREPARED = "super-pixels of a slice, once"
 STOCK = "stock: .nii.gz, super-pixels and Rand2DElasticd a sample"
 PER_SAMPLE, OURS = "StoredSlices, Rand2DElasticd a sample", "StoredSlices, RandJointElasticBatch"
 READING = "StoredSlices alone"
@@ -60,7 +61,8 @@ def reading(setting: Setting, record: dict[str, Any], store: StoredSlices, plain
     file = stored(record, store.folder).with_suffix(".regions")
     begin, length = sum(facts["regions"][:5]), facts["regions"][5]
     blob = file.read_bytes()[begin : begin + length]
-    load = store_transform(plain)
+    load, superpixels = store_transform(plain), Superpixels(**SUPERPIXELS)
+    pixels = store.read(0, 5)["image"]
 
     def whole() -> torch.Tensor:
         return load({"image": record["image"]})["image"][:, random.randint(setting.depth)]
@@ -73,6 +75,7 @@ def reading(setting: Setting, record: dict[str, Any], store: StoredSlices, plain
                 WHOLE: Variant(whole),
                 REGIONS: Variant(lambda: unpack(blob, (setting.size, setting.size))),
                 MAPPED: Variant(lambda: store.read(0, random.randint(setting.depth))),
+                PREPARED: Variant(lambda: superpixels(pixels)),
             }
         ),
     )

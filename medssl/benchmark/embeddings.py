@@ -75,5 +75,5 @@ def middle_slice(data: Mapping[str, Any], size: list[int]) -> tuple[torch.Tensor
 
 def colour(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """Return a slice with its regions in colour."""
-    painted: np.ndarray = label2rgb(labels, grey, alpha=0.5, bg_label=-1)
+    painted: np.ndarray = label2rgb(labels, grey, alpha=0.5, bg_label=-1).clip(0, 1)  # rounding may leave the range
     return painted

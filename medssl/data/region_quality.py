@@ -68,7 +68,7 @@ def compare_superpixels(
             regions = np.asarray(Superpixels(*setting)(image[None])[0])
             found[setting].append(quality(regions, label.astype(int), manifest))
             if setting not in drawn:
-                drawn[setting] = label2rgb(regions[place], image[place], alpha=0.4, bg_label=-1)
+                drawn[setting] = label2rgb(regions[place], image[place], alpha=0.4, bg_label=-1).clip(0, 1)
     if picture is not None:
         draw(drawn, Path(picture))
     rows = {setting: pd.concat(cases, axis=1).mean(axis=1) for setting, cases in found.items()}

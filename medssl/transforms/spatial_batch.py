@@ -68,7 +68,6 @@ class RandSpatialBatch(nn.Module):
         angle = uniform(-self.rotation, self.rotation) * happens
         zoom = torch.where(happens, uniform(*self.scale), torch.ones_like(angle)).reciprocal()
         mirror_x, mirror_y = (torch.randint(2, (2, count), device=device) * 2 - 1).unbind()
-        size = torch.tensor([width, height], device=device, dtype=torch.float32)
         # In pixels the rotation is rigid; grid_sample wants each axis divided by half its side.
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         aspect = height / width
@@ -80,4 +79,5 @@ class RandSpatialBatch(nn.Module):
             torch.randn(count, 2, *points, device=device), (height, width), mode="bicubic", align_corners=True
         )
         strength = uniform(*self.bend) * happens  # pixels
-        return grid + (field * strength[:, None, None, None]).movedim(1, -1) * 2 / size
+        x, y = (field * strength[:, None, None, None] * 2).unbind(dim=1)
+        return grid + torch.stack([x / width, y / height], dim=-1)
