@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from medssl.data import Manifest
 from medssl.engine import versions
 from medssl.resources import resource
 
-Method = Sequence[str] | Mapping[str, Sequence[str] | None] | None
+Overlays = Sequence[str | Mapping[str, Any]]
+Method = Overlays | Mapping[str, Overlays | None] | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Grid:
         methods: by name, the overlays of the pretrain bundle that make the method; None for no pre-training. Where the
             fine-tuning takes several weights, or overlays of its own: a dictionary of the options that take weights,
             such as ``pretrained_global``, with the overlays that make them, and ``finetune``, its own overlays. An
-            overlay is a name in the bundle's ``configs``, or a path. Pre-trainings of the same overlays are made once.
+            overlay is a name in the bundle's ``configs``, a path, or a mapping of options to values. Pre-trainings of
+            the same overlays are made once.
         num_labelled: numbers of labelled subjects; None for all.
         folds: held out in turn.
         draws: by number of labelled subjects, ``"all"`` for all, how many label draws; 1 where it is not named.
@@ -123,13 +126,13 @@ class Grid:
         if unknown := [key for key in self.draws if key != "all" and not key.isdecimal()]:
             raise ValueError(f"draws must be given by number of labelled subjects, or all, got {', '.join(unknown)}.")
 
-    def pretraining(self, overlays: Sequence[str], fold: int) -> Run:
+    def pretraining(self, overlays: Overlays, fold: int) -> Run:
         """Return the pre-training that some overlays make for a fine-tuning on ``fold``."""
-        name = "+".join(Path(overlay).stem for overlay in overlays)
-        folder = self.pretrain_dir / name / ("all" if self.transductive else f"fold{fold}")
+        folder = self.pretrain_dir / name_of(overlays) / ("all" if self.transductive else f"fold{fold}")
+        files, options = split_overlays(overlays)
         own = {"fold": None if self.transductive else fold, "transductive": self.transductive}
-        configs = bundle_configs("pretrain", [*overlays, *self.pretrain.get("overlays", [])])
-        overrides = {**self.pretrain.get("overrides", {}), **own}
+        configs = bundle_configs("pretrain", [*files, *self.pretrain.get("overlays", [])])
+        overrides = {**self.pretrain.get("overrides", {}), **options, **own}
         return Run("pretrain", configs, overrides, self.manifest, folder, self.threads)
 
     def finetunings(self) -> list[Run]:
@@ -139,7 +142,7 @@ class Grid:
             ValueError: if different pre-trainings would share a folder.
         """
         listed = []
-        owners: dict[Path, tuple[str, ...]] = {}  # of the folders of pre-trainings
+        owners: dict[Path, dict[str, Any]] = {}  # the recipe of each pre-training's folder
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
                 if draw >= self.draws.get(label_of(number), 1):
@@ -149,16 +152,17 @@ class Grid:
                         weights, overlays = weights_and_overlays(method)
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
                         for run in before.values():
-                            if (first := owners.setdefault(run.folder, run.configs)) != run.configs:
+                            if owners.setdefault(run.folder, run.recipe) != run.recipe:
                                 raise ValueError(
-                                    f"{', '.join(first)} and {', '.join(run.configs)} would share {run.folder}: "
-                                    "give overlays that differ names that differ."
+                                    f"two pre-trainings that differ would share {run.folder}: give overlays that differ "
+                                    "names that differ."
                                 )
-                        configs = bundle_configs("finetune", [*overlays, *self.finetune.get("overlays", [])])
+                        files, options = split_overlays(overlays)
+                        configs = bundle_configs("finetune", [*files, *self.finetune.get("overlays", [])])
                         folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
                         start = {option: str(run.folder / "model.pt") for option, run in before.items()}
-                        overrides = {**self.finetune.get("overrides", {}), **own, **start}
+                        overrides = {**self.finetune.get("overrides", {}), **options, **own, **start}
                         listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
         return listed
 
@@ -209,7 +213,21 @@ class Grid:
             raise RuntimeError("\n".join([head, *failed]))
 
 
-def weights_and_overlays(method: Method) -> tuple[dict[str, Sequence[str]], Sequence[str]]:
+def split_overlays(overlays: Overlays) -> tuple[list[str], dict[str, Any]]:
+    """Return the files among overlays, and the options of all mappings among them."""
+    files = [overlay for overlay in overlays if isinstance(overlay, str)]
+    options = {name: value for mapping in overlays if isinstance(mapping, Mapping) for name, value in mapping.items()}
+    return files, options
+
+
+def name_of(overlays: Overlays) -> str:
+    """Return a folder's name for overlays: ``"lrc+num_samples=10"``."""
+    files, options = split_overlays(overlays)
+    parts = [Path(file).stem for file in files] + [f"{option}={value}" for option, value in options.items()]
+    return re.sub(r"[^\w.=+-]+", "_", "+".join(parts))
+
+
+def weights_and_overlays(method: Method) -> tuple[dict[str, Overlays], Overlays]:
     """Return the overlays that make the weights a method starts from, by option, and those of its fine-tuning."""
     options = dict(method) if isinstance(method, Mapping) else {"pretrained": method}
     overlays = options.pop("finetune", None) or []

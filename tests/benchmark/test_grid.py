@@ -143,6 +143,14 @@ def test_different_pretrainings_of_one_name_are_refused(make_grid, tmp_path):
         grid.finetunings()
 
 
+def test_a_method_may_change_options_of_its_overlays(make_grid):
+    grid = make_grid({"pcl": ["pcl.yaml"], "warm": ["pcl.yaml", {"temperature": 0.2, "seed": 1}]})
+    first, second = (run.before["pretrained"] for run in grid.finetunings()[:2])
+    assert first.configs == second.configs
+    assert second.overrides == {**first.overrides, "temperature": 0.2, "seed": 1}
+    assert second.folder.parent.name == "pcl+temperature=0.2+seed=1"
+
+
 def test_draws_are_given_by_number_of_labels(phantoms, tmp_path):
     def grid(draws):
         return Grid(tmp_path, load_manifest(phantoms), {"random": None}, [2, None], [0], draws=draws)

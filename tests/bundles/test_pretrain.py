@@ -18,7 +18,6 @@ from medssl.resources import resource
 CONFIGS = resource("bundles/pretrain/configs")
 PARTS = {
     "train",
-    "seed_1",
     "small",
     "moco",
     "resnet50",
