@@ -142,7 +142,6 @@ class Grid:
             ValueError: if different pre-trainings would share a folder.
         """
         listed = []
-        owners: dict[Path, dict[str, Any]] = {}  # the recipe of each pre-training's folder
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
                 if draw >= self.draws.get(label_of(number), 1):
@@ -151,12 +150,6 @@ class Grid:
                     for name, method in self.methods.items():
                         weights, overlays = weights_and_overlays(method)
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
-                        for run in before.values():
-                            if owners.setdefault(run.folder, run.recipe) != run.recipe:
-                                raise ValueError(
-                                    f"two pre-trainings that differ would share {run.folder}: give overlays that differ "
-                                    "names that differ."
-                                )
                         files, options = split_overlays(overlays)
                         configs = bundle_configs("finetune", [*files, *self.finetune.get("overlays", [])])
                         folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
@@ -164,6 +157,10 @@ class Grid:
                         start = {option: str(run.folder / "model.pt") for option, run in before.items()}
                         overrides = {**self.finetune.get("overrides", {}), **options, **own, **start}
                         listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
+        recipes: dict[Path, dict[str, Any]] = {}
+        for run in (before for run in listed for before in run.before.values()):
+            if recipes.setdefault(run.folder, run.recipe) != run.recipe:
+                raise ValueError(f"two pre-trainings would share {run.folder}: give overlays that differ other names.")
         return listed
 
     def run(self, executor: Executor) -> None:
