@@ -158,9 +158,11 @@ class Grid:
                         overrides = {**self.finetune.get("overrides", {}), **options, **own, **start}
                         listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
         recipes: dict[Path, dict[str, Any]] = {}
-        for run in (before for run in listed for before in run.before.values()):
-            if recipes.setdefault(run.folder, run.recipe) != run.recipe:
-                raise ValueError(f"two pre-trainings would share {run.folder}: give overlays that differ other names.")
+        for first in (before for run in listed for before in run.before.values()):
+            if recipes.setdefault(first.folder, first.recipe) != first.recipe:
+                raise ValueError(
+                    f"two pre-trainings would share {first.folder}: give overlays that differ other names."
+                )
         return listed
 
     def run(self, executor: Executor) -> None:
