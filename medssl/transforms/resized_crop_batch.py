@@ -40,9 +40,7 @@ class RandResizedCropBatch(nn.Module):
         area = self.area[0] + (self.area[1] - self.area[0]) * draws[0]
         low, high = map(math.log, self.ratio)
         side = area.sqrt()
-        stretch = torch.exp(0.5 * (low + (high - low) * draws[1])).clamp(
-            side, 1 / side
-        )  # neither side beyond the image
+        stretch = torch.exp(0.5 * (low + (high - low) * draws[1])).clamp(side, 1 / side)  # within the image
         width, height = side * stretch, side / stretch
         mirror = torch.where(draws[2] < self.flip, -1.0, 1.0)
         theta = torch.zeros(count, 2, 3, device=images.device)

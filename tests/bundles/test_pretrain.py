@@ -16,15 +16,7 @@ from medssl.networks import ResNetUNet, UNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-PARTS = {
-    "train",
-    "small",
-    "moco",
-    "resnet50",
-    "stored",
-    "own_views",
-    "lrc_3d",
-}  # of recipes with tests of their own
+PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d"}  # of recipes with tests of their own
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
