@@ -28,6 +28,7 @@ class LocalAlignmentLoss(nn.Module):
         - features: :math:`(N, C, *)`, any number of spatial dimensions up to three, any floating type.
         - pairs: :math:`(N, N)` bool, the ordered pairs (i, j); a slice with itself costs 0 and dilutes the mean. Or
           :math:`(G, N/G, N/G)`, the pairs inside each of G successive groups, such as subjects: a G-th of the work.
+        - targets: as features, where the :math:`X_j` differ from the :math:`X_i`: a gradient stopped, a predictor.
         - output: scalar, float32 or wider; 0 without pairs.
 
     Reference:
@@ -42,11 +43,14 @@ class LocalAlignmentLoss(nn.Module):
             )
         self.window_size = window_size
 
-    def forward(self, features: Tensor, pairs: Tensor) -> Tensor:
+    def forward(self, features: Tensor, pairs: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return the mean over the pairs."""
+        targets = features if targets is None else targets
         n, sizes = len(features), features.shape[2:]
         if not 3 <= features.ndim <= 5:
             raise ValueError(f"features must be (N, C, *) with 1 to 3 spatial sizes, got {tuple(features.shape)}.")
+        if targets.shape != features.shape:
+            raise ValueError(f"targets must be {tuple(features.shape)} as features are, got {tuple(targets.shape)}.")
         g, m = pairs.shape[:2] if pairs.ndim == 3 else (1, n)  # groups, slices of each
         if pairs.shape not in ((m, m), (g, m, m)) or g * m != n or pairs.dtype != torch.bool:
             raise ValueError(
@@ -58,17 +62,23 @@ class LocalAlignmentLoss(nn.Module):
         real = F.pad(features.new_ones(1, 1, *sizes, dtype=torch.float32), padding)
         if any(padding):
             # Copies of a window's own last vectors change no maximum over it; as rows they weigh nothing.
+            same = targets is features
             features = F.pad(features, padding, mode="replicate")
+            targets = features if same else F.pad(targets, padding, mode="replicate")
         with torch.autocast(features.device.type, enabled=False):
-            x = cut(features, sides, g)  # (G W, K, n, C)
-            x = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
-            rows = x.flatten(1, 2)  # (G W, K n, C)
-            anchors = [rows] if self.window_size else x.unbind(dim=2)
-            best = torch.stack([best_match(a, rows, m) for a in anchors], dim=2)  # (G W, K n, 1, n) or (G, K, n, n)
+            x = unit(cut(features, sides, g))  # (G W, K, n, C)
+            others = (x if targets is features else unit(cut(targets, sides, g))).flatten(1, 2)  # (G W, K n, C)
+            anchors = [x.flatten(1, 2)] if self.window_size else x.unbind(dim=2)
+            best = torch.stack([best_match(a, others, m) for a in anchors], dim=2)  # (G W, K n, 1, n) or (G, K, n, n)
             best = best.view(g, -1, x.shape[1], m, m)  # (G, W, K, n, n)
             weight = cut(real, sides).to(x.dtype)[..., 0, 0] / sizes.numel()  # (W, K)
             alignment = 1 - torch.einsum("wk,gwkij->gij", weight, best)  # (G, n, n)
             return alignment.where(pairs, 0).sum() / pairs.sum().clamp(min=1)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Scale the vectors along the last dimension to unit length, in float32 or wider."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 def cut(features: Tensor, sides: Sequence[int], groups: int = 1) -> Tensor:
@@ -81,7 +91,7 @@ def cut(features: Tensor, sides: Sequence[int], groups: int = 1) -> Tensor:
     return features.flatten(0, len(sides)).flatten(1, len(sides))
 
 
-def best_match(anchors: Tensor, rows: Tensor, n: int) -> Tensor:
+def best_match(anchors: Tensor, others: Tensor, n: int) -> Tensor:
     """Greatest similarity of every anchor ``(W, A, C)`` in its window ``(W, K n, C)`` of n slices: ``(W, A, n)``."""
-    gram = (anchors @ rows.mT).unflatten(2, (-1, n))  # (W, A, K, n)
+    gram = (anchors @ others.mT).unflatten(2, (-1, n))  # (W, A, K, n)
     return gram.max(dim=2).values  # the backward pass of max keeps indices, that of amax the whole gram

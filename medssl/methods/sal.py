@@ -26,6 +26,8 @@ class SAL(nn.Module):
         alignment_weight: :math:`\lambda`; 0 leaves the positional loss alone.
         level: which features are aligned, 0 the finest; the paper's s = 4 is 3, an eighth of the image's size.
         within_view: align slices of one view only: where these share one spatial map, equal windows show equal anatomy.
+        predictor: of a vector from its match, whose gradient is stopped, after SimSiam (Chen, He 2021): the match is no
+            longer drawn along, and collapse no longer the way down. None for the paper's loss.
         centred: subtract from every slice's features their mean over the plane before they are compared, so that
             features constant over the plane, the trivial optimum of alignment, no longer align.
 
@@ -52,9 +54,10 @@ class SAL(nn.Module):
         level: int = 3,
         within_view: bool = False,
         centred: bool = False,
+        predictor: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.head, self.embedding = encoder, head, embedding
+        self.encoder, self.head, self.embedding, self.predictor = encoder, head, embedding, predictor
         self.positional = GlobalPositionalLoss(threshold, temperature)
         self.alignment = LocalAlignmentLoss(window_size)
         self.alignment_weight, self.level = alignment_weight, level
@@ -70,7 +73,11 @@ class SAL(nn.Module):
             if self.centred:
                 local = local - local.mean(dim=(2, 3), keepdim=True)
             pairs = self.pairs(batch["subject"], batch["index"], batch["depth"])
-            alignment = self.alignment(by_subject(local), pairs)
+            local = by_subject(local)
+            if self.predictor is None:
+                alignment = self.alignment(local, pairs)
+            else:
+                alignment = self.alignment(self.predictor(local), pairs, local.detach())
         return {
             "loss": positional + self.alignment_weight * alignment,
             "positional": positional.detach(),

@@ -1,6 +1,6 @@
 """Networks made of an encoder, a decoder and a head, and the weights that travel between them."""
 
-from medssl.networks.heads import linear_head, mlp_head
+from medssl.networks.heads import Pointwise, linear_head, mlp_head, simsiam_predictor
 from medssl.networks.linear_probe import LinearProbe
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -12,6 +12,7 @@ from medssl.networks.weights import load_pretrained, part_state
 __all__ = [
     "LinearProbe",
     "Momentum",
+    "Pointwise",
     "Queue",
     "ResNetEncoder",
     "ResNetUNet",
@@ -23,4 +24,5 @@ __all__ = [
     "load_pretrained",
     "mlp_head",
     "part_state",
+    "simsiam_predictor",
 ]

@@ -1,6 +1,6 @@
 """Projection heads of contrastive pre-training."""
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def linear_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
@@ -37,6 +37,44 @@ def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> n
     """
     hidden = nn.Linear(in_features, in_features)
     return nn.Sequential(*input_norm(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))
+
+
+def simsiam_predictor(features: int) -> nn.Sequential:
+    """Return SimSiam's predictor of one embedding from another: a bottleneck of a quarter of the features.
+
+    Args:
+        features: length of the embeddings, a multiple of 4.
+
+    Shape:
+        - input: (B, features), output: (B, features).
+
+    Reference:
+        Chen, He, Exploring Simple Siamese Representation Learning, CVPR 2021.
+    """
+    hidden = features // 4
+    bottleneck = nn.Linear(features, hidden, bias=False)
+    return nn.Sequential(bottleneck, nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, features))
+
+
+class Pointwise(nn.Module):
+    """Apply a head for pooled features at every place of a map, with the same weights.
+
+    Args:
+        head: :math:`(n, C)` to :math:`(n, D)`.
+
+    Shape:
+        - input: :math:`(B, C, *)`, output: :math:`(B, D, *)`.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the embedding of every place."""
+        places = features.movedim(1, -1)  # (B, *, C)
+        embedded: Tensor = self.head(places.flatten(0, -2))
+        return embedded.unflatten(0, places.shape[:-1]).movedim(-1, 1)
 
 
 def input_norm(features: int, norm: bool) -> list[nn.Module]:

@@ -52,6 +52,13 @@ def test_equals_the_loops_in_one_and_three_dimensions(window, size):
     torch.testing.assert_close(LocalAlignmentLoss(window)(x, ordered_pairs(2)), by_loops(x, ordered_pairs(2), window))
 
 
+@pytest.mark.parametrize("window", [2, 3, None])
+def test_matches_are_looked_for_among_targets_where_these_are_given(window):
+    x, targets, pairs = torch.randn(3, 4, 5, 4), torch.randn(3, 4, 5, 4), ordered_pairs(3)
+    expected = torch.stack([rows(x[i], targets[j], window) for i, j in pairs.nonzero().tolist()]).mean()
+    torch.testing.assert_close(LocalAlignmentLoss(window)(x, pairs, targets), expected)
+
+
 @pytest.mark.parametrize("window", [2, None])
 def test_the_gradient_equals_that_of_the_loops(window):
     x, pairs = torch.randn(3, 3, 3, 5, requires_grad=True), ordered_pairs(3)
@@ -213,3 +220,8 @@ def test_refuses_pairs_that_are_weights():
 def test_refuses_features_without_a_plane():
     with pytest.raises(ValueError, match=r"\(N, C, \*\) with 1 to 3 spatial sizes, got \(3, 4\)"):
         LocalAlignmentLoss()(torch.randn(3, 4), ordered_pairs(3))
+
+
+def test_refuses_targets_of_another_shape():
+    with pytest.raises(ValueError, match=r"targets must be \(3, 4, 4, 4\) as features are, got \(3, 4, 2, 2\)"):
+        LocalAlignmentLoss()(torch.randn(3, 4, 4, 4), ordered_pairs(3), torch.randn(3, 4, 2, 2))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from medssl.methods import PCL, SAL
-from medssl.networks import UNetEncoder, linear_head
+from medssl.networks import Pointwise, UNetEncoder, linear_head, simsiam_predictor
 
 
 def make_sal(**kwargs):
@@ -14,7 +14,8 @@ def make_sal(**kwargs):
     return SAL(encoder, linear_head(32, 8, norm=True), torch.nn.Conv2d(16, 16, 1), **kwargs)
 
 
-def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35):
+def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35, targets=None):
+    targets = F.normalize(x if targets is None else targets, dim=1)
     x, pairs, half = F.normalize(x, dim=1), [], len(x) // 2
     for i in range(len(x)):
         for j in range(len(x)):
@@ -26,7 +27,7 @@ def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35):
         for y in range(height):
             for z in range(width):
                 top, left = y // window * window, z // window * window
-                block = x[j][:, top : top + window, left : left + window].flatten(1)
+                block = targets[j][:, top : top + window, left : left + window].flatten(1)
                 losses.append(1 - (x[i][:, y, z] @ block).max())
     return sum(losses) / len(losses)
 
@@ -43,6 +44,21 @@ def test_one_step_equals_the_step_by_hand(within_view, make_batch, positional_by
         return positional_by_hand(z, *place[1:]) + 2.0 * alignment_by_hand(x, *place, within_view)
 
     assert_one_step_equal(make_sal(within_view=within_view, alignment_weight=2.0), data, loss_by_hand)
+
+
+def test_one_step_with_a_predictor_equals_the_step_by_hand(make_batch, positional_by_hand, assert_one_step_equal):
+    data = make_batch()
+    place = [data[key].repeat(2).tolist() for key in ("subject", "index", "depth")]
+
+    def loss_by_hand(method):
+        features = [method.encoder(data[view]) for view in ("view_1", "view_2")]
+        z = torch.cat([method.head(f[-1].mean(dim=(2, 3))) for f in features])
+        x = method.embedding(torch.cat([f[3] for f in features]))
+        predicted = method.predictor.head(x.movedim(1, 3).reshape(-1, 16)).reshape(*x.movedim(1, 3).shape).movedim(3, 1)
+        return positional_by_hand(z, *place[1:]) + alignment_by_hand(predicted, *place, False, targets=x.detach())
+
+    torch.manual_seed(0)
+    assert_one_step_equal(make_sal(predictor=Pointwise(simsiam_predictor(16))), data, loss_by_hand)
 
 
 def test_without_alignment_it_is_the_positional_loss(make_batch):
