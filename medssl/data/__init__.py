@@ -2,11 +2,12 @@
 
 from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
+from medssl.data.prepare_store import prepare
 from medssl.data.region_quality import compare_superpixels
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
-from medssl.data.slice_store import StoredSlices, prepare, store_recipe
+from medssl.data.slice_store import StoredSlices, store_recipe
 from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
 
 __all__ = [

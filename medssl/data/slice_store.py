@@ -1,23 +1,22 @@
-"""Volumes resampled and windowed once, and their regions; a slice is then read without touching its volume."""
+"""A slice store, volumes resampled and windowed once and their regions: slices are read without touching a volume."""
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import torch
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, CopyItemsd, LoadImaged, MapTransform, ScaleIntensityd
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from medssl.atomic import replace
 from medssl.data.samplers import Draw
-from medssl.data.seeded_dataset import root_cause, share_random_state
+from medssl.data.seeded_dataset import share_random_state
 from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixelsd, Windowd
 
 LAYOUT = 2  # of the files; another layout is another number
@@ -56,69 +55,6 @@ def store_transform(recipe: Mapping[str, Any]) -> Compose:
             Superpixelsd("regions", "regions", **recipe["superpixels"]),
         ]
     return Compose(transforms)
-
-
-def prepare(
-    records: Iterable[Mapping[str, Any]], folder: str | Path, recipe: Mapping[str, Any], executor: Executor
-) -> None:
-    """Write what is missing of a slice store.
-
-    A volume is written to files of its own, the one that says it is whole last: a run that was killed goes on where
-    it was. A volume whose file has changed since is written anew.
-
-    Args:
-        records: of a manifest.
-        folder: of the store.
-        recipe: from :py:func:`store_recipe`.
-        executor: any that follows ``concurrent.futures``: a pool of processes, or a Dask client's for a cluster.
-
-    Raises:
-        ValueError: if the folder holds a store of another recipe.
-        RuntimeError: at the end, naming every volume that could not be written, and why.
-    """
-    folder, every = Path(folder), list(records)
-    (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
-    if (folder / RECIPE).is_file():
-        check_recipe(folder, recipe)
-    text = json.dumps(recipe, indent=1)
-    replace(folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))
-    missing = [record for record in every if not is_stored(record, folder)]
-    futures = {executor.submit(write_volume, record, folder, recipe): record for record in missing}
-    failed: list[str] = []
-    try:
-        with tqdm(total=len(every), initial=len(every) - len(missing), desc="preparing", unit="volume") as bar:
-            for future in as_completed(futures):
-                if (error := future.exception()) is not None:
-                    record = futures[future]
-                    failed.append(f"case {record['case_id']} ({record['image']}): {error}")
-                bar.update()
-    finally:  # interrupted: the executor would still write what is queued
-        for future in futures:
-            future.cancel()
-    if failed:
-        raise RuntimeError(
-            "\n".join([f"{len(failed)} of {len(every)} volumes could not be prepared:", *sorted(failed)])
-        )
-
-
-def write_volume(record: Mapping[str, Any], folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Prepare one volume."""
-    source = stamp(record)
-    try:
-        data = store_transform(recipe)({"image": record["image"]})
-    except Exception as error:
-        # From None: the causes of an error do not come back from another process.
-        raise ValueError(str(root_cause(error))) from None
-    image = np.ascontiguousarray(torch.as_tensor(data["image"]).movedim(1, 0).numpy())  # (V, C, H, W)
-    facts = {"source": source, "shape": image.shape, "checksums": [zlib.crc32(pixels.data) for pixels in image]}
-    path = stored(record, folder)
-    replace(path.with_suffix(".npy"), lambda file: save(file, image))
-    if "regions" in data:
-        blobs = [pack(regions) for regions in torch.as_tensor(data["regions"])[0]]
-        replace(path.with_suffix(".regions"), lambda file: file.write_bytes(b"".join(blobs)))
-        facts["regions"] = [len(blob) for blob in blobs]
-    text = json.dumps(facts)
-    replace(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 class StoredSlices(Dataset):
@@ -189,7 +125,8 @@ class StoredSlices(Dataset):
             {**self.data[index], **self.read(index, place), "index": place, "depth": depth}
             for place in self.slicer.indices
         ]
-        return self.transform(slices)
+        with untracked():
+            return self.transform(slices)
 
     def depths(self) -> list[int]:
         """Number of slices of every volume."""
@@ -218,17 +155,20 @@ class StoredSlices(Dataset):
         return found
 
 
+@contextmanager
+def untracked() -> Iterator[None]:
+    """Keep MONAI from tracking metadata in its transforms: a store has none, and that takes as long as the reading."""
+    tracked = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(tracked)
+
+
 def stored(record: Mapping[str, Any], folder: Path) -> Path:
     """Return the file that says a volume is whole; the others have its name with other endings."""
     return folder / VOLUMES / (quote(str(record["case_id"]), safe="") + ".json")
-
-
-def is_stored(record: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a volume is in the store as its file now is."""
-    try:
-        return bool(json.loads(stored(record, folder).read_text(encoding="utf-8"))["source"] == stamp(record))
-    except (OSError, ValueError):  # neither written nor readable: to be written
-        return False
 
 
 def stamp(record: Mapping[str, Any]) -> list[int]:
@@ -246,12 +186,6 @@ def check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{folder} was prepared with {'; '.join(differ)}: choose another folder, or the same settings."
         )
-
-
-def save(file: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file; by its path NumPy would add an ending."""
-    with file.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
 
 
 def pack(regions: Tensor) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from medssl.benchmark import Grid, read_results, write_report
-from medssl.benchmark.grid import Run, execute
+from medssl.benchmark.run import Run, execute
 from medssl.data import load_manifest, split, write_phantoms
 from medssl.resources import resource
 

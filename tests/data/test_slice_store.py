@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import CenterSpatialCropd
 
 from medssl.__main__ import main
 from medssl.data import (
@@ -78,6 +80,14 @@ def test_slices_are_those_of_the_volumes_bit_for_bit(records, recipe, full_store
             for key in ("image", "regions"):
                 assert ours[key].dtype == theirs[key].dtype
                 assert torch.equal(ours[key], theirs[key])
+
+
+def test_transforms_of_slices_track_no_metadata_and_those_elsewhere_still_do(records, recipe, full_store):
+    crop = CenterSpatialCropd(["image", "regions"], [8, 8])
+    slices = StoredSlices(records, full_store, recipe, transform=crop)[0, 5]
+    assert slices[0]["image"].shape == (1, 8, 8)
+    assert not isinstance(slices[0]["image"], MetaTensor)
+    assert get_track_meta()
 
 
 def test_a_killed_run_goes_on_where_it_was(records, recipe, store):
