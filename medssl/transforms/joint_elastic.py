@@ -15,6 +15,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from torch import Tensor, nn
 
 from medssl.transforms.origin import origin
+from medssl.transforms.rotation import rotation
 
 
 class RandJointElastic(RandomizableTransform):
@@ -166,10 +167,8 @@ class RandJointElasticBatch(nn.Module):
         draw = 2 * torch.rand(count, 2 + dims, device=grid.device) - 1
         matrix = torch.eye(dims, device=grid.device) * (1 + self.scale * draw[:, :1, None])  # (B, n, n)
         if self.rotation:
-            aspect = grid.shape[1] / grid.shape[2]  # of the sides: in pixels the rotation is rigid
-            cos, sin = torch.cos(self.rotation * draw[:, 1]), torch.sin(self.rotation * draw[:, 1])
-            turn = torch.stack([cos, -sin * aspect, sin / aspect, cos], dim=1).view(count, 2, 2)
-            matrix = matrix @ turn
+            angle = self.rotation * draw[:, 1]
+            matrix = matrix @ rotation(angle.cos(), angle.sin(), *grid.shape[1:3])
         shift = 2 * self.shift * draw[:, 2:]  # sides are 2 long
         return (grid.flatten(1, -2) @ matrix.mT + shift[:, None]).view_as(grid)
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.transforms.rotation import rotation
+
 
 class RandSpatialBatch(nn.Module):
     """Deform every slice of a batch by its own random map, or all slices of a group by one.
@@ -67,12 +69,9 @@ class RandSpatialBatch(nn.Module):
         happens = torch.rand(count, device=device) < self.probability  # (count,)
         angle = uniform(-self.rotation, self.rotation) * happens
         zoom = torch.where(happens, uniform(*self.scale), torch.ones_like(angle)).reciprocal()
-        mirror_x, mirror_y = (torch.randint(2, (2, count), device=device) * 2 - 1).unbind()
-        # In pixels the rotation is rigid; grid_sample wants each axis divided by half its side.
-        cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        aspect = height / width
-        rows = [cos * mirror_x, -sin * mirror_x * aspect, sin * mirror_y / aspect, cos * mirror_y]
-        theta = F.pad(torch.stack(rows, dim=1).view(count, 2, 2), (0, 1))  # (count, 2, 3), no translation
+        mirror = torch.randint(2, (2, count), device=device).T * 2 - 1  # (count, 2)
+        turn = rotation(angle.cos() * zoom, angle.sin() * zoom, height, width)  # (count, 2, 2)
+        theta = F.pad(turn * mirror[:, :, None], (0, 1))  # (count, 2, 3), no translation
         grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
         points = [max(2, round(side / self.bend_spacing) + 1) for side in (height, width)]
         field = F.interpolate(
