@@ -256,6 +256,28 @@ def test_the_shipped_grid_fits_every_fold_of_acdc():
         assert split(manifest, fold, number).labelled
 
 
+@pytest.mark.parametrize(
+    ("study", "methods", "cells"),
+    [
+        (["phantoms"], 2, 2),
+        (["small", "sal_acdc"], 4, 25),
+        (["small", "sal_acdc", "sal_readings"], 8, 5),
+        (["small", "lrc_han"], 8, 9),
+        (["small", "lrc_han", "lrc_han_choices"], 7, 3),
+    ],
+)
+def test_every_shipped_study_is_a_grid_of_overlays_that_exist(study, methods, cells, tmp_path):
+    config = ConfigParser()
+    config.read_config([str(resource(f"bundles/benchmark/configs/{name}.yaml")) for name in ["benchmark", *study]])
+    assert config["baseline"] in config["methods"]
+    manifest = load_manifest(config["manifest_file"], check_files=False)
+    names = ("methods", "num_labelled", "folds", "draws", "transductive")
+    both = {"overlays": config["overlays"]}
+    grid = Grid(tmp_path, manifest, **{name: config[name] for name in names}, pretrain=both, finetune=both)
+    assert len(grid.methods) == methods
+    assert len(grid.finetunings()) == methods * cells
+
+
 def test_an_incomplete_grid_is_reported_as_far_as_it_goes(finished, phantoms, tmp_path):
     folder = tmp_path / "runs"
     shutil.copytree(finished.output_dir / "finetune", folder / "finetune")
