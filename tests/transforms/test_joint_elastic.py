@@ -56,7 +56,7 @@ def test_large_numbers_of_regions_stay_exact():
 def test_no_pixel_moves_further_than_the_magnitude(size):
     points = torch.empty(1, len(size), *num_points(size, 5.0)).uniform_(-4, 4)
     moved = displacement(points, size, 5.0)
-    assert 2 < moved.abs().max() <= 4
+    assert 0 < moved.abs().max() <= 4
 
 
 def test_equal_control_points_move_the_whole_image_by_whole_pixels():
