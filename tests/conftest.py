@@ -1,9 +1,17 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 PACKS = Path(os.environ.get("MEDSSL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_every_time():
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture
