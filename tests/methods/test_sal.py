@@ -14,9 +14,8 @@ def make_sal(**kwargs):
     return SAL(encoder, linear_head(32, 8, norm=True), torch.nn.Conv2d(16, 16, 1), **kwargs)
 
 
-def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35, targets=None):
-    targets = F.normalize(x if targets is None else targets, dim=1)
-    x, pairs, half = F.normalize(x, dim=1), [], len(x) // 2
+def alignment_by_hand(x, targets, subject, index, depth, within_view, window=2, t=0.35):
+    x, targets, pairs, half = F.normalize(x, dim=1), F.normalize(targets, dim=1), [], len(x) // 2
     for i in range(len(x)):
         for j in range(len(x)):
             close = subject[i] == subject[j] and abs(index[i] - index[j]) < t * depth[i]
@@ -32,33 +31,25 @@ def alignment_by_hand(x, subject, index, depth, within_view, window=2, t=0.35, t
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize("within_view", [False, True])
-def test_one_step_equals_the_step_by_hand(within_view, make_batch, positional_by_hand, assert_one_step_equal):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"within_view": True}, {"predictor": Pointwise(simsiam_predictor(16))}],
+    ids=["plain", "within_view", "predictor"],
+)
+def test_one_step_equals_the_step_by_hand(changes, make_batch, positional_by_hand, assert_one_step_equal):
     data = make_batch()
     place = [data[key].repeat(2).tolist() for key in ("subject", "index", "depth")]
 
     def loss_by_hand(method):
         features = [method.encoder(data[view]) for view in ("view_1", "view_2")]
         z = torch.cat([method.head(f[-1].mean(dim=(2, 3))) for f in features])
-        x = method.embedding(torch.cat([f[3] for f in features]))
-        return positional_by_hand(z, *place[1:]) + 2.0 * alignment_by_hand(x, *place, within_view)
+        x = targets = method.embedding(torch.cat([f[3] for f in features]))
+        if method.predictor is not None:
+            x, targets = method.predictor(x), x.detach()
+        aligned = alignment_by_hand(x, targets, *place, method.within_view)
+        return positional_by_hand(z, *place[1:]) + 2.0 * aligned
 
-    assert_one_step_equal(make_sal(within_view=within_view, alignment_weight=2.0), data, loss_by_hand)
-
-
-def test_one_step_with_a_predictor_equals_the_step_by_hand(make_batch, positional_by_hand, assert_one_step_equal):
-    data = make_batch()
-    place = [data[key].repeat(2).tolist() for key in ("subject", "index", "depth")]
-
-    def loss_by_hand(method):
-        features = [method.encoder(data[view]) for view in ("view_1", "view_2")]
-        z = torch.cat([method.head(f[-1].mean(dim=(2, 3))) for f in features])
-        x = method.embedding(torch.cat([f[3] for f in features]))
-        predicted = method.predictor.head(x.movedim(1, 3).reshape(-1, 16)).reshape(*x.movedim(1, 3).shape).movedim(3, 1)
-        return positional_by_hand(z, *place[1:]) + alignment_by_hand(predicted, *place, False, targets=x.detach())
-
-    torch.manual_seed(0)
-    assert_one_step_equal(make_sal(predictor=Pointwise(simsiam_predictor(16))), data, loss_by_hand)
+    assert_one_step_equal(make_sal(alignment_weight=2.0, **changes), data, loss_by_hand)
 
 
 def test_without_alignment_it_is_the_positional_loss(make_batch):
