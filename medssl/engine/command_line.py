@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver, create_workflow, run
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from tqdm import tqdm
 
@@ -29,7 +29,8 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         argv: the command line; None is the process's own. Where it is another program's, this does nothing.
 
     Raises:
-        ValueError: listing the options that would not do what they say.
+        ValueError: listing the options that would not do what they say, or what the configs take from an overlay that
+            is not among them, such as a method's.
     """
     program, *arguments = sys.argv if argv is None else argv
     if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[:1] != ["run"]:
@@ -54,6 +55,23 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
+    if missing := undefined(config):
+        raise ValueError(
+            f"no config defines {', '.join(f'@{name}' for name in missing)}; list the overlay that does after the "
+            "base, such as a method's: train.yaml, sal.yaml, small.yaml."
+        )
+
+
+def undefined(config: ConfigParser) -> list[str]:
+    """List the ids that a config refers to and does not hold."""
+    config.parse()
+    items = config.ref_resolver.items
+    used = {
+        name: None  # a set in the order of the config
+        for user, item in items.items()
+        for name in ReferenceResolver.find_refs_in_config(config=item.config, id=user)
+    }
+    return [name for name in used if name not in items]
 
 
 def options(arguments: Sequence[str]) -> dict[str, Any]:
