@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medssl.atomic import previous, replace
 from medssl.engine.receipt import versions
+from medssl.networks.weights import load_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,10 @@ def load_last(path: Path) -> dict[str, Any]:
         if not file.exists():
             continue
         try:
-            saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            saved: dict[str, Any] = load_tensors(file)
             return saved
-        except (RuntimeError, EOFError, OSError) as error:
-            logger.warning("%s cannot be read (%s); trying the one before it.", file, error)
+        except ValueError as error:
+            logger.warning("%s Trying the one before it.", error)
     raise ValueError(f"neither {path} nor {previous(path)} can be read; start afresh in another folder.")
 
 

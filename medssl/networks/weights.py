@@ -1,9 +1,9 @@
 """Weights that travel from pre-training to fine-tuning: exact names, nothing left out in silence."""
 
 import logging
-import pickle  # for the error that torch.load raises
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,19 @@ def part_state(network: nn.Module, parts: Sequence[str]) -> dict[str, Tensor]:
         if not any(name.startswith(part + ".") for name in state):
             raise ValueError(f"{type(network).__name__} has no part {part!r}; it has {children(state)}.")
     return {name: tensor for name, tensor in state.items() if name.split(".")[0] in parts}
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file of tensors and plain values, which can run no code.
+
+    Raises:
+        ValueError: if it is none, or cannot be read to its end.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a file that is none the unpickler raises whatever its bytes lead to
+        # From None: torch advises to load without weights_only, which lets a file run code.
+        raise ValueError(f"{path} is no checkpoint of weights alone, or cannot be read ({type(error).__name__}).") from None
 
 
 def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
@@ -52,11 +65,7 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
         raise FileNotFoundError(
             f"no pre-trained weights at {path}; run the pretrain bundle first, or correct the path."
         )
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        # From None: torch advises to load without weights_only, which lets a file run code.
-        raise ValueError(f"{path} is no checkpoint of weights alone ({type(error).__name__}).") from None
+    given = load_tensors(path)
     if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
         raise ValueError(
             f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first."

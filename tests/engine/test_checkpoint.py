@@ -68,12 +68,13 @@ def test_the_folder_holds_weights_and_a_receipt(start, tmp_path):
     assert receipt["versions"]["torch"] == torch.__version__
 
 
-def test_the_previous_checkpoint_serves_when_the_newest_is_broken(start, tmp_path):
+@pytest.mark.parametrize("broken", ["cut off", "empty", "of another kind"])
+def test_the_previous_checkpoint_serves_when_the_newest_is_broken(start, tmp_path, broken):
     straight = weights(start("straight"))
     with pytest.raises(RuntimeError, match="power cut"):
         start("stopped", stop_at=4)
     last = tmp_path / "stopped" / "last.pt"
-    last.write_bytes(last.read_bytes()[:100])
+    last.write_bytes({"cut off": last.read_bytes()[:100], "empty": b"", "of another kind": b"hello"}[broken])
     assert load_last(last)["epoch"] == 2
     assert torch.equal(weights(start("stopped")), straight)
 
