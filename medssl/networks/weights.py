@@ -38,7 +38,7 @@ def load_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a file that is none the unpickler raises whatever its bytes lead to
         # From None: torch advises to load without weights_only, which lets a file run code.
-        raise ValueError(f"{path} is no checkpoint of weights alone, or cannot be read ({type(error).__name__}).") from None
+        raise ValueError(f"{path} is no readable checkpoint of weights alone ({type(error).__name__}).") from None
 
 
 def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:

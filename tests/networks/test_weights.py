@@ -56,14 +56,14 @@ def test_refuses_an_empty_file_and_a_nested_one(tmp_path, network):
 
 
 def test_never_unpickles_objects(tmp_path, network):
-    with pytest.raises(ValueError, match=r"model.pt is no checkpoint of weights alone, or cannot be read \(UnpicklingError\)"):
+    with pytest.raises(ValueError, match=r"model.pt is no readable checkpoint of weights alone \(UnpicklingError\)"):
         load_pretrained(network, save(tmp_path / "model.pt", network))
 
 
 def test_other_files_and_folders_are_said_to_be_none(tmp_path, network):
     for text in ("{}", "hello"):  # torch raises UnpicklingError, KeyError
         (tmp_path / "model.json").write_text(text)
-        with pytest.raises(ValueError, match=r"model.json is no checkpoint of weights alone"):
+        with pytest.raises(ValueError, match=r"model.json is no readable checkpoint of weights alone"):
             load_pretrained(network, tmp_path / "model.json")
     with pytest.raises(FileNotFoundError, match=r"got the folder .*; give .*model.pt"):
         load_pretrained(network, tmp_path)
