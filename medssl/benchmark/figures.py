@@ -19,8 +19,9 @@ from monai.bundle import ConfigWorkflow
 from medssl.benchmark.results import at_step, case_dice
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
-from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxel_axis
+from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxel_axis, voxels
 from medssl.resources import resource
+from medssl.transforms import KnownLabels
 
 
 def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
@@ -78,10 +79,11 @@ def plot_overlays(
     predictions = {method: predict(folder / "model.pt", images) for method, folder in folders.items()}
     scores = dice.set_index(["method", "case_id"])["dice"]
     figure = Figure(figsize=(2.2 * (2 + len(methods)), 2.4 * len(cases)), layout="constrained")
+    known = KnownLabels(manifest.labels, manifest.label_policy)
     rows = figure.subplots(len(cases), 2 + len(methods))
     for number, (case, axes) in enumerate(zip(cases, rows, strict=True)):
         scan = nib.load(records[case]["image"])
-        image, truth = np.asarray(scan.dataobj), np.asarray(nib.load(records[case]["label"]).dataobj)
+        image, truth = voxels(scan), known(voxels(nib.load(records[case]["label"])))
         axis = voxel_axis(scan, manifest.slice_axis)
         place = fullest_slice(truth, axis)
         slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]

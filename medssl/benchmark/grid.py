@@ -31,7 +31,7 @@ class Grid:
             the same overlays are made once.
         num_labelled: numbers of labelled subjects; None for all.
         folds: held out in turn.
-        draws: by number of labelled subjects, ``"all"`` for all, how many label draws; 1 where it is not named.
+        draws: by number of labelled subjects, how many label draws; 1 where it is not named.
         pretrain: ``overlays`` and ``overrides`` of every pre-training.
         finetune: ``overlays`` and ``overrides`` of every fine-tuning.
         transductive: pre-train once, on the images of all subjects; False pre-trains per fold, without those of its
@@ -61,6 +61,14 @@ class Grid:
         self.pretrain, self.finetune, self.threads = pretrain or {}, finetune or {}, threads
         if unknown := [key for key in self.draws if key != "all" and not key.isdecimal()]:
             raise ValueError(f"draws must be given by number of labelled subjects, or all, got {', '.join(unknown)}.")
+        if self.draws.get("all", 1) > 1:
+            raise ValueError(
+                f"all labelled subjects can be drawn in one way, got draws {self.draws['all']}; leave it out."
+            )
+        if None in self.folds:
+            raise ValueError("folds must be numbers, got null; the manifest's own test section makes no grid.")
+        if wrong := [name for name in self.methods if not re.fullmatch(r"[\w.+=-]+", name)]:
+            raise ValueError(f"methods name folders: letters, digits and _ . + = - alone, got {', '.join(wrong)}.")
 
     def pretraining(self, overlays: Overlays, fold: int) -> Run:
         """Return the pre-training that some overlays make for a fine-tuning on ``fold``."""

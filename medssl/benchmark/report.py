@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssl.atomic import replace
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
 from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results
 from medssl.benchmark.tables import (
@@ -44,7 +45,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     results = comparable(every)
     if results.empty:
         raise ValueError(f"no fold and draw below {folder} is finished for every method; run more of the grid first.")
-    every_run(every).to_csv(folder / "runs.csv", index=False)
+    replace(folder / "runs.csv", lambda file: every_run(every).to_csv(file, index=False))
     left_out = count_runs(every) - count_runs(results)
     main = mean_std_table(results)
     curves = plot_learning_curves(results, folder / "learning_curves.png")
@@ -73,7 +74,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         to_markdown(wall_time(folder), digits=1),
     ]
     report = folder / "report.md"
-    report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write(report, sections)
     if baseline in main.index and segments(folder):
         labels, fold, draw = first_cell(results[results["method"] == baseline])
         overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
@@ -82,10 +83,16 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
             f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
             f"![Predictions]({overlays.name})",
         ]
-        report.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        write(report, sections)
     logger.info("Dice per case, mean(std over folds), by number of labelled subjects:\n\n%s\n", main.to_string())
     logger.info("report: %s\npictures: %s", report, ", ".join(map(str, sorted(folder.glob("*.png")))))
     return report
+
+
+def write(report: Path, sections: list[str]) -> None:
+    """Write a report's sections; a reader never sees half of it."""
+    text = "\n\n".join(sections) + "\n"
+    replace(report, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def first_cell(results: pd.DataFrame) -> tuple[str, int, int]:

@@ -85,11 +85,13 @@ def execute(run: Run) -> float:
     folders = {"bundle_root": str(run.folder), "output_dir": str(run.folder)}
     data = {"manifest_file": str(run.manifest.path.absolute()), "dataset_dir": str(run.manifest.root.absolute())}
     arguments = {"config_file": list(run.configs), **data, **folders, **run.overrides}
-    (run.folder / "arguments.json").write_text(json.dumps(arguments, indent=1), encoding="utf-8")
+    call = json.dumps(arguments, indent=1)
+    replace(run.folder / "arguments.json", lambda file: file.write_text(call, encoding="utf-8"))
     resumed = (run.folder / "last.pt").is_file()
     command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", str(run.folder / "arguments.json")]
-    begin = time.monotonic()
+    begin, recipe = time.monotonic(), run.recipe  # the configs may be edited while it runs
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
+        earlier = log.tell()
         threads = {"OMP_NUM_THREADS": str(run.threads)}
         status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
     seconds = time.monotonic() - begin
@@ -97,8 +99,9 @@ def execute(run: Run) -> float:
         cause = ", most often because memory ran out" if -status == signal.SIGKILL else ""
         raise RuntimeError(f"killed by {signal.Signals(-status).name}{cause}")
     if status > 0:
-        raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8")))
-    facts = {"recipe": run.recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}
+        said = (run.folder / "log.txt").read_bytes()[earlier:].decode(errors="replace")
+        raise RuntimeError(last_error(said))
+    facts = {"recipe": recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
     return seconds

@@ -30,6 +30,8 @@ class VolumeSampler(Sampler[Draw]):
             raise ValueError(f"there must be volumes to draw and draws to make, got {num_volumes} and {num_draws}.")
         if weights is not None and len(weights) != num_volumes:
             raise ValueError(f"weights must be one for each of {num_volumes} volumes, got {len(weights)}.")
+        if weights is not None and not (min(weights) >= 0 < sum(weights) < float("inf")):
+            raise ValueError(f"weights must be finite, not negative and not all 0, got {list(weights)}.")
         self.num_volumes, self.num_draws, self.seed, self.weights = num_volumes, num_draws, seed, weights
         self.epoch = 1
 

@@ -55,23 +55,25 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
-    if missing := undefined(config):
+    if missing := undefined(config, ["initialize", str(called_with.get("run_id", "run")), "finalize"]):
         raise ValueError(
             f"no config defines {', '.join(f'@{name}' for name in missing)}; list the overlay that does after the "
             "base, such as a method's: train.yaml, sal.yaml, small.yaml."
         )
 
 
-def undefined(config: ConfigParser) -> list[str]:
-    """List the ids that a config refers to and does not hold."""
+def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:
+    """List what is missing for some ids to be resolved: an overlay may speak of what only another workflow has."""
     config.parse()
     items = config.ref_resolver.items
-    used = {
-        name: None  # a set in the order of the config
-        for user, item in items.items()
-        for name in ReferenceResolver.find_refs_in_config(config=item.config, id=user)
-    }
-    return [name for name in used if name not in items]
+    stack, seen = [name for name in wanted if name in items], set[str]()
+    while stack:
+        name = stack.pop()
+        if name not in seen:
+            seen.add(name)
+            if name in items:
+                stack += ReferenceResolver.find_refs_in_config(config=items[name].config, id=name)
+    return sorted(seen - items.keys())
 
 
 def options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Overlays:
             axis = voxel_axis(file, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)
-            image, truth, pred = (np.take(v, place, axis).T for v in (np.asarray(file.dataobj), truth, pred))
+            image, truth, pred = (np.take(v, place, axis).T for v in (voxels(file), truth, pred))
             case = {"name": batch.get("case_id", ""), "dice": float(score)}
             self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
 
@@ -67,6 +67,11 @@ class Overlays:
                 axes.set_title(title, fontsize="small")
         add_legend(figure, self.classes)
         save_figure(figure, self.file)
+
+
+def voxels(file: nib.Nifti1Image) -> Any:
+    """Return the voxels of a file in three dimensions; some carry a fourth of length 1."""
+    return np.asarray(file.dataobj).reshape(file.shape[:3])
 
 
 def voxel_axis(image: nib.Nifti1Image, slice_axis: str) -> int:

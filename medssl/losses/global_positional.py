@@ -46,7 +46,7 @@ class GlobalPositionalLoss(nn.Module):
             )
         if base_temperature is not None and not base_temperature > 0:
             raise ValueError(f"base_temperature must be positive, got {base_temperature}; None leaves it out.")
-        self.threshold = Fraction(str(threshold)).limit_denominator(FINEST)
+        self.threshold = exact_threshold(threshold)
         self.contrast = SupConLoss(temperature)
         self.scale = 1.0 if base_temperature is None else temperature / base_temperature
 
@@ -54,6 +54,11 @@ class GlobalPositionalLoss(nn.Module):
         """Return the mean over the slices."""
         loss: Tensor = self.contrast(embeddings, positional_pairs(index, depth, self.threshold))
         return self.scale * loss
+
+
+def exact_threshold(threshold: float | Fraction) -> Fraction:
+    """Return a threshold as the fraction that its printed digits say: .35 is 7/20, and so is .1 + .25."""
+    return Fraction(str(threshold)).limit_denominator(FINEST)
 
 
 def positional_pairs(index: Tensor, depth: Tensor, threshold: Fraction) -> Tensor:

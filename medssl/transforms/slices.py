@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, MultiSampleTrait, Randomizable, Trans
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from medssl.losses.global_positional import exact_threshold
 from medssl.transforms.origin import origin
 
 
@@ -103,7 +104,7 @@ class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
             raise ValueError(f"threshold must be positive, got {threshold}.")
         if axis < 0:
             raise ValueError(f"axis counts the spatial axes from 0, got {axis}.")
-        self.threshold, self.axis = Fraction(str(threshold)), axis
+        self.threshold, self.axis = exact_threshold(threshold), axis
         self.indices: list[int] = []
 
     def randomize(self, depth: int) -> None:

@@ -47,6 +47,10 @@ class RandSpatialBatch(nn.Module):
             raise ValueError(f"probability must lie in [0, 1], got {probability}.")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be a positive smallest and a largest factor, got {tuple(scale)}.")
+        if rotation < 0 or bend_spacing <= 0:
+            raise ValueError(f"rotation must be 0 or more, bend_spacing positive, got {rotation} and {bend_spacing}.")
+        if not 0 <= bend[0] <= bend[1]:
+            raise ValueError(f"bend must be a smallest and a largest displacement, 0 or more, got {tuple(bend)}.")
         self.shared, self.probability, self.rotation = shared, probability, rotation
         self.scale, self.bend, self.bend_spacing = scale, bend, bend_spacing
 

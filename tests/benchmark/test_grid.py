@@ -155,9 +155,19 @@ def test_draws_are_given_by_number_of_labels(phantoms, tmp_path):
     def grid(draws):
         return Grid(tmp_path, load_manifest(phantoms), {"random": None}, [2, None], [0], draws=draws)
 
-    assert len(grid({"all": 2, "6": 5}).finetunings()) == 3
+    assert len(grid({"2": 2, "6": 5}).finetunings()) == 3
     with pytest.raises(ValueError, match="by number of labelled subjects, or all, got two"):
         grid({"two": 2})
+    with pytest.raises(ValueError, match="all labelled subjects can be drawn in one way, got draws 2"):
+        grid({"all": 2})
+
+
+def test_runs_that_the_report_could_not_find_are_refused(phantoms, tmp_path):
+    manifest = load_manifest(phantoms)
+    with pytest.raises(ValueError, match="folds must be numbers, got null"):
+        Grid(tmp_path, manifest, {"random": None}, [2], [None])
+    with pytest.raises(ValueError, match=r"methods name folders: .* got \.\./sal$"):
+        Grid(tmp_path, manifest, {"random": None, "../sal": ["sal.yaml"]}, [2], [0])
 
 
 def test_an_unknown_overlay_says_where_it_was_looked_for(make_grid):

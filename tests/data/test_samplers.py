@@ -48,3 +48,6 @@ def test_refuses_what_cannot_be_drawn():
         VolumeSampler(0, 5)
     with pytest.raises(ValueError, match="one for each of 3 volumes, got 2"):
         VolumeSampler(3, 5, weights=[1, 2])
+    for weights in ([0, 0], [1, -1], [1, float("nan")]):
+        with pytest.raises(ValueError, match="finite, not negative and not all 0"):
+            VolumeSampler(2, 5, weights=weights)

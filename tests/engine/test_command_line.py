@@ -8,7 +8,8 @@ from medssl.engine import guard_command_line
 from medssl.resources import resource
 
 MONAI = "/env/monai/bundle/__main__.py"
-CONFIGS = [str(resource(f"bundles/finetune/configs/{name}.yaml")) for name in ("train", "small")]
+FINETUNE = resource("bundles/finetune/configs")
+CONFIGS = [str(FINETUNE / f"{name}.yaml") for name in ("train", "small")]
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,11 @@ def test_a_pre_training_without_a_method_says_that_an_overlay_is_missing():
     guard_command_line(
         [MONAI, "run", "--config_file", str([str(configs / f"{name}.yaml") for name in ("train", "sal")])]
     )
+
+
+def test_what_only_another_workflow_needs_may_be_missing():
+    configs = [str(FINETUNE / f"{name}.yaml") for name in ("inference", "two_branch", "u_net_branches")]
+    guard_command_line([MONAI, "run", "--config_file", str(configs), "--checkpoint", "model.pt"])
 
 
 def test_other_programs_are_left_alone():

@@ -35,10 +35,11 @@ def test_the_slice_shown_holds_the_most_foreground():
     assert fullest_slice(label, axis=2) == 4
 
 
-def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_path):
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 8, 3, 1)])
+def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_path, shape):
     truth = torch.zeros(8, 8, 3, dtype=torch.long)
     truth[2:6, 2:6, 1] = 1
-    image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, (8, 8, 3)).astype(np.int16), np.eye(4))
+    image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 99, shape).astype(np.int16), np.eye(4))
     nib.save(image, tmp_path / "scan.nii.gz")
     overlays = Overlays(tmp_path / "pictures" / "overlays.png", "S", ["background", "ventricle"])
     for hit in (6, 2, 4, 5):

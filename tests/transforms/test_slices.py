@@ -5,7 +5,7 @@ import torch
 from monai.data import CacheDataset, DataLoader, MetaTensor
 from monai.transforms import Compose, Identityd
 
-from medssl.losses.global_positional import positional_pairs
+from medssl.losses.global_positional import GlobalPositionalLoss, positional_pairs
 from medssl.transforms import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
 
 
@@ -132,12 +132,12 @@ def test_slices_are_plain_contiguous_copies(axis, kind, channels):
     assert torch.equal(stored, volume(5, 6, 7)[:channels])  # nothing done to a slice reaches the cached volume
 
 
-@pytest.mark.parametrize("threshold", [0.07, 0.29, 0.35, 0.57])
+@pytest.mark.parametrize("threshold", [0.07, 0.29, 0.35, 0.57, 0.1 + 0.2])
 def test_pairs_are_those_of_the_positional_loss_also_where_floats_misjudge(threshold):
     """0.07 * 100 is 7.000000000000001 as a float: slices 7 apart would pass."""
     draw, depth = RandSlicePair(threshold).set_random_state(0), 100
     places = torch.arange(depth)
-    admissible = positional_pairs(places, torch.full_like(places, depth), draw.threshold)
+    admissible = positional_pairs(places, torch.full_like(places, depth), GlobalPositionalLoss(threshold).threshold)
     widest = 0
     for _ in range(2000):
         draw.randomize(depth)

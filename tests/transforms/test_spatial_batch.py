@@ -77,5 +77,9 @@ def test_refuses_what_makes_no_sense():
         RandSpatialBatch(probability=1.5)
     with pytest.raises(ValueError, match=r"scale must be .* got \(1.3, 0.7\)"):
         RandSpatialBatch(scale=(1.3, 0.7))
+    with pytest.raises(ValueError, match="rotation must be 0 or more, bend_spacing positive, got -1"):
+        RandSpatialBatch(rotation=-1)
+    with pytest.raises(ValueError, match=r"bend must be .* got \(4.0, 1.0\)"):
+        RandSpatialBatch(bend=(4.0, 1.0))
     with pytest.raises(ValueError, match="need to know each slice's group"):
         RandSpatialBatch(shared=True)(torch.randn(2, 1, 16, 16))
