@@ -109,8 +109,9 @@ def test_a_run_keeps_the_call_that_made_it(finished, tmp_path):
     arguments = json.loads((run.folder / "arguments.json").read_text())
     assert arguments["num_labelled"] == 1
     assert arguments["config_file"] == list(run.configs)
-    broken = Run("finetune", (*run.configs, str(tmp_path / "none.yaml")), {}, run.manifest, tmp_path / "broken")
-    with pytest.raises(RuntimeError, match=r"none\.yaml"):
+    (tmp_path / "broken.yaml").write_text("run: ['$nobody_knows_this']\n")
+    broken = Run("finetune", (str(tmp_path / "broken.yaml"),), {}, run.manifest, tmp_path / "broken")
+    with pytest.raises(RuntimeError, match="nobody_knows_this"):
         execute(broken)
 
 
@@ -166,7 +167,7 @@ def test_runs_that_the_report_could_not_find_are_refused(phantoms, tmp_path):
     manifest = load_manifest(phantoms)
     with pytest.raises(ValueError, match="folds must be numbers, got null"):
         Grid(tmp_path, manifest, {"random": None}, [2], [None])
-    with pytest.raises(ValueError, match=r"methods name folders: .* got \.\./sal$"):
+    with pytest.raises(ValueError, match=r"methods name folders: .* got \.\./sal\.$"):
         Grid(tmp_path, manifest, {"random": None, "../sal": ["sal.yaml"]}, [2], [0])
 
 
