@@ -59,11 +59,10 @@ class Grid:
         self.num_labelled, self.folds, self.transductive = list(num_labelled), list(folds), transductive
         self.draws = {str(number): count for number, count in (draws or {}).items()}
         self.pretrain, self.finetune, self.threads = pretrain or {}, finetune or {}, threads
-        if unknown := [key for key in self.draws if key != "all" and not key.isdecimal()]:
-            raise ValueError(f"draws must be given by number of labelled subjects, or all, got {', '.join(unknown)}.")
-        if self.draws.get("all", 1) > 1:
+        if unknown := [key for key in self.draws if not key.isdecimal()]:
             raise ValueError(
-                f"all labelled subjects can be drawn in one way, got draws {self.draws['all']}; leave it out."
+                f"draws must be given by number of labelled subjects, got {', '.join(unknown)}; "
+                "all of them are one draw."
             )
         if None in self.folds:
             raise ValueError("folds must be numbers, got null; the manifest's own test section makes no grid.")

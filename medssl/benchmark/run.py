@@ -91,7 +91,6 @@ def execute(run: Run) -> float:
     command = [sys.executable, "-m", "monai.bundle", "run", "--args_file", str(run.folder / "arguments.json")]
     begin, recipe = time.monotonic(), run.recipe  # the configs may be edited while it runs
     with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
-        earlier = log.tell()
         threads = {"OMP_NUM_THREADS": str(run.threads)}
         status = subprocess.run(command, stdout=log, stderr=log, env=os.environ | threads).returncode
     seconds = time.monotonic() - begin
@@ -99,8 +98,7 @@ def execute(run: Run) -> float:
         cause = ", most often because memory ran out" if -status == signal.SIGKILL else ""
         raise RuntimeError(f"killed by {signal.Signals(-status).name}{cause}")
     if status > 0:
-        said = (run.folder / "log.txt").read_bytes()[earlier:].decode(errors="replace")
-        raise RuntimeError(last_error(said))
+        raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")))
     facts = {"recipe": recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))

@@ -39,11 +39,6 @@ class GlobalPositionalLoss(nn.Module):
         self, threshold: float | Fraction, temperature: float = 0.1, base_temperature: float | None = None
     ) -> None:
         super().__init__()
-        if not 1 / FINEST <= threshold < float("inf"):
-            raise ValueError(
-                f"threshold must be positive, {1 / FINEST:.0e} at least, got {threshold}; give the distance below "
-                "which relative positions in [0, 1) count as the same, such as 0.35."
-            )
         if base_temperature is not None and not base_temperature > 0:
             raise ValueError(f"base_temperature must be positive, got {base_temperature}; None leaves it out.")
         self.threshold = exact_threshold(threshold)
@@ -57,7 +52,16 @@ class GlobalPositionalLoss(nn.Module):
 
 
 def exact_threshold(threshold: float | Fraction) -> Fraction:
-    """Return a threshold as the fraction that its printed digits say: .35 is 7/20, and so is .1 + .25."""
+    """Return a threshold as the fraction that its printed digits say, .35 as 7/20, .30000000000000004 as 3/10.
+
+    Raises:
+        ValueError: if it is no positive distance.
+    """
+    if not 1 / FINEST <= threshold < float("inf"):
+        raise ValueError(
+            f"threshold must be positive, {1 / FINEST:.0e} at least, got {threshold}; give the distance below "
+            "which relative positions in [0, 1) count as the same, such as 0.35."
+        )
     return Fraction(str(threshold)).limit_denominator(FINEST)
 
 

@@ -100,8 +100,6 @@ class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
     """
 
     def __init__(self, threshold: float | Fraction, axis: int = 0) -> None:
-        if not 0 < threshold < float("inf"):
-            raise ValueError(f"threshold must be positive, got {threshold}.")
         if axis < 0:
             raise ValueError(f"axis counts the spatial axes from 0, got {axis}.")
         self.threshold, self.axis = exact_threshold(threshold), axis

@@ -114,7 +114,7 @@ def test_refuses_volumes_that_do_not_match():
         RandSlicesd(["image", "label"])({"image": volume(10), "label": volume(9)})
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         RandSlices(0)
-    with pytest.raises(ValueError, match="threshold must be positive, got 0"):
+    with pytest.raises(ValueError, match="threshold must be positive, 1e-06 at least, got 0"):
         RandSlicePair(0)
 
 
@@ -208,5 +208,5 @@ def test_refuses_what_cannot_be_sliced(transform):
 
 @pytest.mark.parametrize("threshold", [-0.1, float("nan"), float("inf")])
 def test_refuses_a_threshold_that_is_no_distance(threshold):
-    with pytest.raises(ValueError, match="threshold must be positive, got"):
+    with pytest.raises(ValueError, match="threshold must be positive, 1e-06 at least, got"):
         RandSlicePair(threshold)
