@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,6 @@ from medssl.benchmark.figures import plot_learning_curves, plot_overlays
 from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results
 from medssl.benchmark.tables import (
     by_labels,
-    fold_dice,
     in_order,
     learning_curve,
     mean_std_table,
@@ -54,6 +54,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
         f"{count_runs(results)} fine-tunings; {left_out} more are finished, whose fold and draw other methods lack. "
         "`runs.csv` has every run at every evaluation.",
+        what_was_seen(folder),
         "## Per case",
         to_markdown(main),
         "## Pooled over the voxels of a fold",
@@ -68,8 +69,8 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         f"![Dice over steps]({curves.name})",
         "## Per class",
         to_markdown(per_class(results)),
-        "## Per fold",
-        to_markdown(per_fold(results)),
+        "## Per fold and label draw",
+        to_markdown(per_run(results)),
         "## Wall time, minutes a run",
         to_markdown(wall_time(folder), digits=1),
     ]
@@ -80,11 +81,13 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
         sections += [
             "## Predictions",
-            f"The {baseline} network's worst and its median case, {labels} labelled subjects.",
+            f"The {baseline} network's worst and its median case, {labels} labelled subjects, "
+            f"fold {fold}, draw {draw}; the number beside a method is its Dice of this case.",
             f"![Predictions]({overlays.name})",
         ]
         write(report, sections)
     logger.info("Dice per case, mean(std over folds), by number of labelled subjects:\n\n%s\n", main.to_string())
+    logger.info("Dice per case of every fold and label draw:\n\n%s\n", per_run(results).round(3).to_string())
     logger.info("report: %s\npictures: %s", report, ", ".join(map(str, sorted(folder.glob("*.png")))))
     return report
 
@@ -129,10 +132,24 @@ def per_class(results: pd.DataFrame) -> pd.DataFrame:
     return in_order(dice[list(dict.fromkeys(results["class"]))], results)
 
 
-def per_fold(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the last step's per-case Dice of every fold (column)."""
-    dice = fold_dice(at_step(results)).pivot(index=["labels", "method"], columns="fold", values="dice")
-    return in_order(dice, results)
+def per_run(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the last step's per-case Dice of every fold (column) and label draw (row)."""
+    keys = ["labels", "draw", "method", "fold"]
+    dice = case_dice(at_step(results)).groupby(keys)["dice"].mean().unstack("fold")
+    labels, methods = by_labels(dice.index.unique("labels")), dict.fromkeys(results["method"])
+    order = product(labels, sorted(dice.index.unique("draw")), methods)
+    return dice.loc[[row for row in order if row in dice.index]]
+
+
+def what_was_seen(folder: Path) -> str:
+    """Say whether the weights that fine-tuning started from had seen images of the test subjects."""
+    receipts = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("finetune/*/*/model.json")]
+    starts = [
+        value for receipt in receipts for name, value in receipt.items() if name.startswith("pretrained") and value
+    ]
+    if any(start.get("test_subjects_seen") for start in starts):
+        return "Transductive: the pre-trainings saw the images, not the labels, of test subjects."
+    return "The pre-trainings saw no test subject." if starts else "Nothing was pre-trained."
 
 
 def wall_time(folder: Path) -> pd.DataFrame:

@@ -1,24 +1,35 @@
 """The scans that lie in a folder."""
 
+import math
 import zlib
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 SUFFIXES = (".nii", ".nii.gz")
 
 
-def find_scans(folder: str | Path) -> list[dict[str, str]]:
+def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict[str, str]]:
     """Return ``{"image": path}`` for every NIfTI volume of a folder, sorted by name.
 
-    Headers are read at once, so that a file which is no volume is known before the first hour is spent.
+    Headers and lengths are checked at once, so that a file which is no volume, or cut off, is known before the first
+    hour is spent.
+
+    Args:
+        folder: of the scans.
+        masks: folder that their masks will be written to; the scans' own is refused, where the next call would take
+            masks for scans.
 
     Raises:
         FileNotFoundError: if there is none, or no such folder.
-        ValueError: listing every file whose header is not that of a volume, or whose mask would overwrite another's.
+        ValueError: listing every file that is not one whole volume, or whose mask would overwrite another's; if scans
+            and masks would share a folder.
     """
+    if masks is not None and Path(folder).resolve() == Path(masks).resolve():
+        raise ValueError(f"masks must not lie among the scans, got {folder} for both; give output_dir another folder.")
     files = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and path.name[0] != ".")
     if not files:
         raise FileNotFoundError(
@@ -33,10 +44,24 @@ def find_scans(folder: str | Path) -> list[dict[str, str]]:
 
 
 def fault(file: Path) -> str | None:
-    """Return why a file's header is not that of one volume, or None."""
+    """Return why a file is not one whole volume, or None."""
     try:
-        shape = nib.load(file).shape
+        scan = nib.load(file)
+        shape = scan.shape
+        stored = scan.dataobj.offset + math.prod(shape) * scan.dataobj.dtype.itemsize
+        if length(file) != stored % 2**32:
+            np.asarray(scan.dataobj)  # cut off, which raises, or compressed in parts
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
         return f"cannot be read ({error})"
     volume = min(shape) > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1))
     return None if volume else f"must be one volume, has shape {shape}"
+
+
+def length(file: Path) -> int:
+    """Return the number of bytes in a file modulo 2^32; of a gzip file, those that its last four bytes promise."""
+    size = file.stat().st_size
+    if file.suffix != ".gz" or size < 4:
+        return size % 2**32
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(), "little")

@@ -180,6 +180,9 @@ def test_the_report_has_the_table_the_curve_and_pictures(finished, phantoms):
     text = report.read_text()
     assert "| pcl |" in text
     assert "Difference to random" in text
+    assert "Transductive: the pre-trainings saw the images" in text
+    assert "| labels | draw | method | 0 |" in text
+    assert "1 labelled subjects, fold 0, draw 0" in text
     assert "| labels | method | right ventricle | myocardium | left ventricle |" in text
     runs = pd.read_csv(finished.output_dir / "runs.csv")
     assert list(runs.columns) == ["method", "labels", "fold", "draw", "step", "case", "pooled"]

@@ -1,3 +1,5 @@
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -37,6 +39,30 @@ def test_what_cannot_be_segmented_is_listed_before_anything_is(tmp_path):
         "  slice.nii: must be one volume, has shape (4, 5)",
         "  twice.nii: its mask would be that of twice.nii.gz",
     ]
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_scan_that_is_cut_off_is_named_before_anything_is_segmented(tmp_path, name):
+    voxels = np.random.default_rng(0).integers(0, 999, (40, 50, 60)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=f"{name}: cannot be read"):
+        find_scans(tmp_path)
+
+
+def test_a_scan_compressed_in_parts_is_whole(tmp_path):
+    write(tmp_path, "scan.nii")
+    data = (tmp_path / "scan.nii").read_bytes()
+    (tmp_path / "scan.nii").unlink()
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data[:400]) + gzip.compress(data[400:]))
+    assert len(find_scans(tmp_path)) == 1
+
+
+def test_masks_are_not_written_among_the_scans(tmp_path):
+    write(tmp_path, "scan.nii")
+    with pytest.raises(ValueError, match="masks must not lie among the scans"):
+        find_scans(tmp_path, tmp_path / "." / "")
 
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
