@@ -113,8 +113,16 @@ def run_demo(options: argparse.Namespace) -> None:
 def check_manifest(options: argparse.Namespace) -> None:
     """Load a manifest with all its checks and say what it holds."""
     from medssl.data import load_manifest
+    from medssl.data.splits import fold_subjects, own_test
 
-    logging.info(load_manifest(options.path, options.root).summary())
+    manifest = load_manifest(options.path, options.root)
+    logging.info(manifest.summary())
+    try:
+        folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
+        logging.info("folds: %s", ", ".join(f"{fold} ({count} subjects)" for fold, count in folds.items()))
+    except ValueError as error:
+        tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
+        logging.warning("no folds: %s As it is: %s.", error, tested)
 
 
 def make_phantoms(options: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ class Manifest:
         training, validation, test, unlabeled: records with ``case_id``, ``subject_id``, ``image`` and, where there is
             one, ``label``.
         duplicates: groups of subjects that are one scan under several names.
+        overlaps: names of data sets that share scans with this one.
         sha256: of the manifest file.
         labelled_order: for a fold, the order in which a reference took its labelled subjects.
         label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
@@ -52,6 +53,7 @@ class Manifest:
     test: list[Record] = field(default_factory=list)
     unlabeled: list[Record] = field(default_factory=list)
     duplicates: list[list[str]] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
     sha256: str = ""
     labelled_order: dict[int, list[str]] = field(default_factory=dict)
     label_policy: dict[str, str] = field(default_factory=dict)
@@ -105,6 +107,7 @@ def load_manifest(path: str | Path, root: str | Path | None = None, check_files:
         spacing=tuple(raw["spacing"]),
         window=raw["window"],
         duplicates=raw.get("duplicates", []),
+        overlaps=raw.get("overlaps", []),
         sha256=hashlib.sha256(text).hexdigest(),
         labelled_order={int(fold): order for fold, order in raw.get("labelled_order", {}).items()},
         label_policy=raw.get("label_policy", {}),
@@ -119,6 +122,8 @@ def find(path: str | Path) -> Path:
     file = Path(path)
     if file.is_file():
         return file
+    if file.is_dir():
+        raise FileNotFoundError(f"a manifest is a file, got the folder {file}; give its {file / 'dataset.json'}.")
     if file.suffix == "" and file.name == str(path):
         try:
             return resource(f"data_manifests/{path}.json")

@@ -157,7 +157,9 @@ def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
             pointers = ", ".join(where for where, _ in named)
             problems.append(f"{pointers}: {named[0][1]} must stand once; it stands {len(named)} times")
     if len(missing) > 1 and len(missing) == len(places):
-        missing = [f"/: none of the {len(missing)} files lies below {root}; give the data folder as root"]
+        lies = "lies below" if root.is_dir() else "is there, nor the folder"
+        wish = "give the data folder, --root here, --dataset_dir in a bundle"
+        missing = [f"/: none of the {len(missing)} files {lies} {root}; {wish}"]
     return problems + missing
 
 

@@ -48,7 +48,10 @@ def folds(subjects: Sequence[str], num_folds: int = 5, seed: int = 12345) -> lis
         ValueError: if there are fewer subjects than folds.
     """
     if not 2 <= num_folds <= len(subjects):
-        raise ValueError(f"{len(subjects)} subjects make 2 to {len(subjects)} folds, got {num_folds}.")
+        raise ValueError(
+            f"{len(subjects)} subjects cannot be dealt into {num_folds} folds; add subjects, or give every training "
+            "record of the manifest a fold of its choice."
+        )
     order = np.arange(len(subjects))
     np.random.RandomState(seed).shuffle(order)
     return [[subjects[i] for i in sorted(part)] for part in np.array_split(order, num_folds)]
@@ -149,16 +152,30 @@ def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
     """Return the subjects of a fold, or those that the manifest itself sets aside."""
     if fold is None:
         if not own_test(manifest):
-            raise ValueError(f"{manifest.name} has no labelled record in test or validation; give a fold to test on.")
+            raise ValueError(
+                f"{manifest.name} has no labelled record in test or validation: move one there, or test on a fold."
+            )
         return {record["subject_id"] for record in manifest.test + manifest.validation}
-    named = {record["fold"] for record in manifest.training if "fold" in record}
-    dealt = [] if named else folds(sorted({record["subject_id"] for record in manifest.training}))
-    available = sorted(named) or list(range(len(dealt)))
+    available = fold_subjects(manifest)
     if fold not in available:
-        raise ValueError(f"fold must be one of {available}, got {fold}; null tests on the manifest's test section.")
-    if named:
-        return {record["subject_id"] for record in manifest.training if record["fold"] == fold}
-    return set(dealt[fold])
+        raise ValueError(
+            f"fold must be one of {sorted(available)}, got {fold}; null tests on the manifest's test section."
+        )
+    return available[fold]
+
+
+def fold_subjects(manifest: Manifest) -> dict[int, set[str]]:
+    """Return the subjects that each fold tests on: as the records name it, else dealt into five.
+
+    Raises:
+        ValueError: if no record names a fold and there are fewer subjects than five.
+    """
+    named: dict[int, set[str]] = {}
+    for record in manifest.training:
+        if "fold" in record:
+            named.setdefault(record["fold"], set()).add(record["subject_id"])
+    subjects = sorted({record["subject_id"] for record in manifest.training})
+    return named or dict(enumerate(map(set, folds(subjects))))
 
 
 def own_test(manifest: Manifest) -> list[Record]:

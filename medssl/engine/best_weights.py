@@ -1,5 +1,6 @@
 """Keep the weights of the best evaluation, where a protocol chooses by one."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class BestWeights:
     """
 
     def __init__(self, file: str | Path, weights: Callable[[], dict[str, Tensor]], receipt: Mapping[str, Any]) -> None:
-        self.file, self.weights, self.receipt = Path(file), weights, dict(receipt)
+        self.file, self.weights, self.receipt = Path(file), weights, json.loads(json.dumps(dict(receipt)))
 
     def attach(self, engine: Engine) -> None:
         """Listen to an evaluator, after its :py:class:`CaseMetrics`."""
@@ -32,7 +33,8 @@ class BestWeights:
     def __call__(self, engine: Engine) -> None:
         """Keep the weights if they are the best."""
         score = float(engine.state.metrics["dice"])
-        known = read_receipt(self.file) if self.file.with_suffix(".json").is_file() else {"score": -1.0, "epoch": 0}
+        best = read_receipt(self.file) if self.file.with_suffix(".json").is_file() else {}
+        mine = best.items() >= self.receipt.items()  # not those of another run that the folder has seen
         # An epoch that a resumed run repeats is judged again.
-        if score > known["score"] or engine.state.epoch == known["epoch"]:
+        if not mine or score > best["score"] or engine.state.epoch == best["epoch"]:
             save_weights(self.file, self.weights(), self.receipt | {"score": score, "epoch": engine.state.epoch})

@@ -60,7 +60,7 @@ def provenance(
 
     Returns:
         ``checkpoint`` and its ``sha256``; where it has a receipt, ``method`` and ``test_subjects_seen``, None where it
-        was pre-trained on another manifest and names say nothing. None without a checkpoint.
+        was pre-trained on another data set and names say nothing. None without a checkpoint.
     """
     if checkpoint is None:
         return None
@@ -74,10 +74,15 @@ def provenance(
             logger.warning(
                 "%s was pre-trained with %s %s and is fine-tuned with %s.", checkpoint, key, receipt[key], value
             )
-    if receipt.get("manifest") != manifest.name:
-        return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
-    learnt = set(receipt.get("subjects", receipt.get("labelled", [])))
+    learnt = set(receipt.get("subjects", receipt.get("labelled", []))) if shares_subjects(receipt, manifest) else set()
     seen = sorted(subject for subject in set(test_subjects) if with_twins(manifest, {subject}) & learnt)
+    if receipt.get("manifest") != manifest.name and not seen:
+        if shares_subjects(receipt, manifest):
+            logger.warning(
+                "%s was pre-trained on %s, which shares scans with %s, under other names: they may be test subjects.",
+                *(checkpoint, receipt["manifest"], manifest.name),
+            )
+        return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
     if seen:
         logger.warning(
             "%s saw the images of %d of %d test subjects: name the result transductive.",
@@ -86,8 +91,13 @@ def provenance(
     return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}
 
 
+def shares_subjects(receipt: Mapping[str, Any], manifest: Manifest) -> bool:
+    """Whether a receipt's subjects are, or are among, those of a data set."""
+    return receipt.get("manifest") in (manifest.name, *manifest.overlaps)
+
+
 def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Sequence[str]) -> None:
-    """Refuse to test weights on subjects whose labels they were trained on, or on labels that mean something else.
+    """Refuse to test weights on subjects whose labels made or chose them, or on labels that mean something else.
 
     Raises:
         ValueError: naming the subjects, or both lists of classes.
@@ -98,10 +108,12 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
         raise ValueError(
             f"{checkpoint} knows {receipt['classes']}, {manifest.name} has {classes}; they must be the same."
         )
-    same = receipt["manifest"] == manifest.name
-    learnt = sorted(with_twins(manifest, set(test_subjects)) & set(receipt["labelled"])) if same else []
-    if learnt:
-        raise ValueError(
-            f"{checkpoint} was trained on {', '.join(learnt)}, test subjects of this fold or their twins; "
-            f"evaluate it on its own, fold {receipt['fold']}."
-        )
+    if not shares_subjects(receipt, manifest):
+        return
+    tested = with_twins(manifest, set(test_subjects))
+    for subjects, what in ((receipt["labelled"], "trained"), (receipt.get("chosen_on", []), "chosen")):
+        if learnt := sorted(tested & set(subjects)):
+            raise ValueError(
+                f"{checkpoint} was {what} on {', '.join(learnt)}, test subjects of this fold or their twins; "
+                f"evaluate it on its own, fold {receipt['fold']} of {receipt['manifest']}."
+            )

@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, run, verify_net_in_out
 
 from medssl.data import load_manifest, split
-from medssl.engine import refuse_learnt
+from medssl.engine import provenance, refuse_learnt
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/finetune/configs")
@@ -78,6 +78,7 @@ def test_every_overlay_trains(overlay, file, selection, run_bundle, pretrained, 
     )
     receipt = json.loads((output / f"{file}.json").read_text())
     assert receipt["selection"] == selection
+    assert json.loads((output / "model.json").read_text())["selection"] == "last"
     assert (output / "held_out.csv").exists() == (overlay == "select_best")
     assert (output / "metrics.csv").exists() == (overlay != "select_best")
     assert torch.load(output / f"{file}.pt", weights_only=True)
@@ -133,6 +134,9 @@ def test_best_weights_are_tested_on_the_test_fold_with_the_spacing_they_were_tra
     tested = {record["case_id"] for record in split(manifest, fold=0).test}
     assert set(pd.read_csv(output / "eval" / "metrics.csv")["case_id"]) == tested
     assert not tested & set(pd.read_csv(output / "held_out.csv")["case_id"])
+    chosen_on = json.loads((output / "best.json").read_text())["chosen_on"][0]
+    with pytest.raises(ValueError, match=f"best.pt was chosen on {chosen_on}, test subjects"):
+        refuse_learnt(output / "best.pt", manifest, [chosen_on])
     config = ConfigParser()
     config.read_config([str(CONFIGS / f"{name}.yaml") for name in ("train", "evaluate")])
     config["checkpoint"] = str(output / "best.pt")
@@ -151,6 +155,18 @@ def test_the_twin_of_a_subject_learnt_from_is_not_tested_on(finetuned, phantoms)
     manifest = dataclasses.replace(load_manifest(phantoms), duplicates=[[learnt, "twin"]])
     with pytest.raises(ValueError, match=f"was trained on {learnt}, test subjects of this fold or their twins"):
         refuse_learnt(finetuned / "models" / "model.pt", manifest, ["twin"])
+
+
+def test_a_subject_learnt_from_is_known_in_a_data_set_that_shares_its_scans(finetuned, pretrained, phantoms):
+    other = dataclasses.replace(load_manifest(phantoms), name="the same hearts", overlaps=["phantoms"])
+    learnt = json.loads((finetuned / "models" / "model.json").read_text())["labelled"][0]
+    with pytest.raises(ValueError, match=f"was trained on {learnt}, .* fold 0 of phantoms"):
+        refuse_learnt(finetuned / "models" / "model.pt", other, [learnt])
+    assert provenance(pretrained, other, {}, [learnt])["test_subjects_seen"] == [learnt]
+    assert provenance(pretrained, other, {}, ["a new name"])["test_subjects_seen"] is None
+    apart = dataclasses.replace(other, overlaps=[])
+    refuse_learnt(finetuned / "models" / "model.pt", apart, [learnt])
+    assert provenance(pretrained, apart, {}, [learnt])["test_subjects_seen"] is None
 
 
 def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path):

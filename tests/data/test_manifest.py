@@ -186,7 +186,7 @@ def test_what_the_schema_finds_hides_nothing_else(write):
 
 
 def test_a_wrong_data_folder_is_one_problem(write, tmp_path):
-    with pytest.raises(ManifestError, match="none of the 5 files lies below") as refused:
+    with pytest.raises(ManifestError, match="none of the 5 files is there, nor the folder") as refused:
         load_manifest(write(), root=tmp_path / "nowhere")
     assert len(refused.value.problems) == 1
 
@@ -239,3 +239,17 @@ def test_a_broken_record_is_not_blamed_on_the_lists_of_subjects(write):
     with pytest.raises(ManifestError, match="'image' is a required property") as refused:
         load_manifest(write(break_one))
     assert len(refused.value.problems) == 1
+
+
+def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_path):
+    def without_folds(raw):
+        for record in raw["training"]:
+            del record["fold"]
+
+    with caplog.at_level("INFO"):
+        assert main(["manifest", str(write())]) == 0
+        assert "folds: 0 (1 subjects), 1 (1 subjects)" in caplog.text
+        assert main(["manifest", str(write(without_folds))]) == 0
+        assert "no folds: 2 subjects cannot be dealt into 5 folds; add subjects" in caplog.text
+        assert main(["manifest", str(tmp_path)]) == 1
+        assert f"got the folder {tmp_path}; give its {tmp_path}/dataset.json" in caplog.text

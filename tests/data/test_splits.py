@@ -140,14 +140,16 @@ def test_the_manifests_own_test_subjects_and_their_twins_are_barred_too():
 
 
 def test_refuses_to_test_on_nothing():
-    with pytest.raises(ValueError, match="test has no labelled record in test or validation; give a fold"):
+    with pytest.raises(ValueError, match="test has no labelled record in test or validation: move one there"):
         split(manifest(["a", "b"], test=[{"case_id": "t", "subject_id": "t", "image": "t"}]), fold=None)
 
 
 def test_refuses_more_labels_than_there_are_subjects():
     with pytest.raises(ValueError, match="num_labelled must be 1 to 80, the training subjects of fold 0, got 81"):
         split(manifest(PATIENTS), 0, 81)
-    with pytest.raises(ValueError, match="3 subjects make 2 to 3 folds, got 5"):
+    with pytest.raises(
+        ValueError, match="3 subjects cannot be dealt into 5 folds; add subjects, or give every training record"
+    ):
         folds(["a", "b", "c"])
 
 

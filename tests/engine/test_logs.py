@@ -136,3 +136,6 @@ def test_the_best_weights_are_kept_with_their_score_and_a_repeated_epoch_is_judg
         assert torch.load(tmp_path / "best.pt", weights_only=True)["epoch"] == best
     receipt = read_receipt(tmp_path / "best.pt")
     assert (receipt["score"], receipt["epoch"], receipt["selection"]) == (0.65, 4, "x")
+    engine.state.epoch, engine.state.metrics["dice"] = 5, 0.1
+    BestWeights(tmp_path / "best.pt", keep.weights, {"selection": "y"})(engine)  # another run's best is none
+    assert read_receipt(tmp_path / "best.pt")["score"] == 0.1
