@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 1 where something was refused or failed. Wrong arguments exit with 2.
+        0; 1 where something was refused or failed, 130 where Ctrl-C stopped it. Wrong arguments exit with 2.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parser().parse_args(arguments)
@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         logging.error("medssl: %s", reason(error))
         return 1
+    except KeyboardInterrupt:
+        logging.error("medssl: stopped by Ctrl-C.")
+        return 130
     return 0
 
 

@@ -19,6 +19,7 @@ from monai.bundle import ConfigWorkflow
 from medssl.benchmark.results import at_step, case_dice
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
+from medssl.engine import read_receipt
 from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxel_axis, voxels
 from medssl.resources import resource
 from medssl.transforms import KnownLabels
@@ -106,6 +107,8 @@ def network_overlays(folder: Path) -> list[str]:
 def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
     """Segment volumes with the finetune bundle's inference and return the masks."""
     configs = [str(resource("bundles/finetune/configs/inference.yaml")), *network_overlays(checkpoint.parent)]
+    receipt = read_receipt(checkpoint)
+    width = {key: receipt[key] for key in ["local_width"] if key in receipt}
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
             config_file=configs,
@@ -113,7 +116,7 @@ def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
             logging_file=False,
             checkpoint=str(checkpoint),
             output_dir=folder,
-            **{"dataset#data": [{"image": image} for image in images]},
+            **{"dataset#data": [{"image": image} for image in images], **width},
         )
         workflow.initialize()
         workflow.run()

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from medssl.benchmark.run import Run, execute
-from medssl.data import Manifest
+from medssl.data import Manifest, split
 from medssl.resources import resource
 
 Overlays = Sequence[str | Mapping[str, Any]]
@@ -82,7 +82,8 @@ class Grid:
         """List every fine-tuning, comparable ones side by side.
 
         Raises:
-            ValueError: if different pre-trainings would share a folder.
+            ValueError: if different pre-trainings would share a folder; for a fold or a number of labelled subjects
+                that the data set has not.
         """
         listed = []
         for draw in range(max([1, *self.draws.values()])):
@@ -90,6 +91,7 @@ class Grid:
                 if draw >= self.draws.get(label_of(number), 1):
                     continue
                 for fold in self.folds:
+                    split(self.manifest, fold, number, draw)  # refuses what cannot be drawn, before hours of others
                     for name, method in self.methods.items():
                         weights, overlays = weights_and_overlays(method)
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
@@ -133,6 +135,7 @@ class Grid:
         with tqdm(total=len(order), desc="benchmark", unit="run") as bar:
             try:
                 while running:
+                    bar.set_postfix_str(" ".join(run.name for future, run in running.items() if future.running()))
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         run, error = running.pop(future), future.exception()
                         bar.update()

@@ -42,6 +42,11 @@ class Run:
     before: Mapping[str, Run] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """What a person calls it: method and cell, or overlays."""
+        return "/".join(self.folder.parts[-2:])
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What decides the outcome; two runs of one recipe are the same run."""
         names = [Path(config).name for config in self.configs]

@@ -11,6 +11,8 @@ import numpy as np
 from medssl.data.manifest import Manifest, Record
 from medssl.data.manifest_checks import SECTIONS
 
+ON_COMMAND_LINE = " (on a command line '$None')"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -88,10 +90,10 @@ def split(
     everyone = sorted({record["subject_id"] for record in manifest.training} - held)
     given = manifest.labelled_order.get(fold) if draw == 0 and fold is not None else None
     training = [subject for subject in given or label_draw(everyone, draw) if subject not in barred]
-    if num_labelled is not None and not 1 <= num_labelled <= len(training):
+    if num_labelled is not None and not (isinstance(num_labelled, int) and 1 <= num_labelled <= len(training)):
         raise ValueError(
-            f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled}; "
-            "None takes all of them."
+            f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled!r}; "
+            f"None takes all of them{ON_COMMAND_LINE}."
         )
     drawn = set(training[:num_labelled])
 
@@ -159,7 +161,8 @@ def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
     available = fold_subjects(manifest)
     if fold not in available:
         raise ValueError(
-            f"fold must be one of {sorted(available)}, got {fold}; null tests on the manifest's test section."
+            f"fold must be one of {sorted(available)}, got {fold!r}; "
+            f"None tests on the manifest's test section{ON_COMMAND_LINE}."
         )
     return available[fold]
 

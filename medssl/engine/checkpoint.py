@@ -85,7 +85,7 @@ class Checkpoint:
             thing.load_state_dict(saved["state"][name])
         torch.set_rng_state(saved["rng"])
         if torch.cuda.is_available() and saved["cuda_rng"]:
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+            torch.cuda.set_rng_state_all(saved["cuda_rng"][: torch.cuda.device_count()])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         self.accepted = True
         logger.info("resumed %s after epoch %d of %d.", self.folder, saved["epoch"], engine.state.max_epochs)

@@ -53,6 +53,8 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} None: MONAI drops it; write --{name} '$None'")
         elif name in known and isinstance(value, str) and value in SPELLINGS:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
+        elif wanted := unlike(value, config.config.get(name)):
+            problems.append(f"--{name} {value}: must be {wanted}")
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
     if missing := undefined(config, ["initialize", str(called_with.get("run_id", "run")), "finalize"]):
@@ -60,6 +62,16 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             f"no config defines {', '.join(f'@{name}' for name in missing)}; list the overlay that does after the "
             "base, such as a method's: train.yaml, sal.yaml, small.yaml."
         )
+
+
+def unlike(given: Any, configured: Any) -> str | None:
+    """Say what an option must be where the config has a number, a list or a truth value, and another kind came."""
+    if isinstance(given, str) and given.startswith(("$", "@")):
+        return None
+    for kind, name in ((bool, "True or False"), (int | float, "a number"), (list, "a list")):
+        if isinstance(configured, kind):
+            return None if isinstance(given, kind) else f"{name}, such as {configured}"
+    return None
 
 
 def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:
@@ -103,10 +115,13 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def show_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback and, last, what MONAI's own errors were raised from."""
+    """Print a traceback and, last, what MONAI's own errors were raised from; of Ctrl-C that it was pressed."""
     # Open bars would be drawn once more, below the reason, as Python ends.
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("stopped by Ctrl-C; the same command goes on from what is written.\n")
+        return
     sys.__excepthook__(kind, error, trace)
     cause = reason(error)
     if cause is not error:

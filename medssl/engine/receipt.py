@@ -30,14 +30,17 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
         bundle: that must have written it, ``"pretrain"`` or ``"finetune"``; None for either.
 
     Raises:
-        FileNotFoundError: if there is none: the weights' spacing and intensities would have to be guessed.
+        FileNotFoundError: if there is none, as the weights' spacing and intensities would have to be guessed; for a
+            folder.
         ValueError: if another bundle has written it.
     """
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"weights must be a file, got the folder {path}; give its {Path(path) / 'model.pt'}.")
     file = Path(path).with_suffix(".json")
     if not file.is_file():
         raise FileNotFoundError(
             f"no receipt {file} beside the weights: spacing, window and size of their images are not known. "
-            "Train the bundle first, or copy model.json together with model.pt."
+            "Give the weights as --checkpoint (or train the bundle first), and copy model.json together with model.pt."
         )
     receipt: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if bundle is not None and receipt.get("bundle") != bundle:

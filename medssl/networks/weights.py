@@ -1,5 +1,6 @@
 """Weights that travel from pre-training to fine-tuning: exact names, nothing left out in silence."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,12 +87,20 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     if problems or not given:
         shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
         raise ValueError(
-            f"{path} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
+            f"{path}{built(path)} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
             f"The network has {children(own)}, the file {children(given)}: build the network that was pre-trained."
         )
     network.load_state_dict(own | given)
     logger.info("took %d of %d tensors from %s: all of %s.", len(given), len(own), path, ", ".join(sorted(touched)))
     return list(given)
+
+
+def built(path: Path) -> str:
+    """Return, in brackets, what the receipt beside weights says of their network; nothing where there is none."""
+    file = path.with_suffix(".json")
+    receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    facts = [f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width") if key in receipt]
+    return f" ({', '.join(facts)})" if facts else ""
 
 
 def children(state: dict[str, Tensor]) -> str:

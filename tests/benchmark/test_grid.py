@@ -86,6 +86,11 @@ def test_a_changed_recipe_is_refused_rather_than_mixed_in(finished, make_grid):
         make_grid({"random": None, "pcl": ["pcl.yaml"]}, steps=3).run(executor)
 
 
+def test_what_the_data_set_has_not_is_refused_before_anything_is_run(phantoms, tmp_path):
+    with pytest.raises(ValueError, match="num_labelled must be 1 to 4, the training subjects of fold 0, got 5"):
+        Grid(tmp_path / "runs", load_manifest(phantoms), {"random": None}, [1, 5], [0]).finetunings()
+
+
 def test_a_failure_is_reported_with_its_cause_and_the_others_go_on(make_grid):
     grid = make_grid({"pcl": ["pcl.yaml"], "random": None}, name="failing", num_slices=-1)
     with ThreadPoolExecutor(2) as executor, pytest.raises(RuntimeError, match="3 runs are missing") as raised:

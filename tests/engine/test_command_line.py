@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from medssl.engine import guard_command_line
+from medssl.engine.command_line import show_cause
 from medssl.resources import resource
 
 MONAI = "/env/monai/bundle/__main__.py"
@@ -44,6 +45,21 @@ def test_every_problem_is_listed_at_once():
         "  --fold None: MONAI drops it; write --fold '$None'",
         "  --resume false: a word here; write --resume False",
     ]
+
+
+def test_an_option_of_another_kind_than_the_configs_is_refused_with_an_example():
+    with pytest.raises(ValueError, match="options that would not do what they say") as caught:
+        guard("--max_epochs", "two", "--image_size", "128", "--resume", "yes", "--flip_prob", "$1/2", "--dropout", "0")
+    assert str(caught.value).splitlines()[1:] == [
+        "  --max_epochs two: must be a number, such as 6",
+        "  --image_size 128: must be a list, such as [128, 128]",
+        "  --resume yes: must be True or False, such as True",
+    ]
+
+
+def test_ctrl_c_is_told_in_a_line(capsys):
+    show_cause(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "stopped by Ctrl-C; the same command goes on from what is written.\n"
 
 
 def test_options_of_an_arguments_file_are_checked_too(tmp_path):

@@ -40,6 +40,13 @@ def test_refuses_another_width(tmp_path, network):
         load_pretrained(network, save(tmp_path / "model.pt", part_state(UNet(2, width=4), ["encoder"])))
 
 
+def test_the_refusal_begins_with_what_the_receipt_says_of_the_network(tmp_path, network):
+    path = save(tmp_path / "model.pt", part_state(UNet(2, width=4), ["encoder"]))
+    (tmp_path / "model.json").write_text('{"network": "UNet", "width": 4, "seed": 0}')
+    with pytest.raises(ValueError, match=r"model.pt \(network UNet, width 4\) does not fit UNet: "):
+        load_pretrained(network, path)
+
+
 def test_refuses_half_an_encoder_and_changes_nothing(tmp_path, network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     half = {n: t + 1 for n, t in part_state(network, ["encoder"]).items() if "centre" not in n}
