@@ -41,9 +41,13 @@ def test_the_quick_start_segments_every_scan_on_its_own_grid(folder):
         assert (mask.affine == image.affine).all()
 
 
-def test_the_parts_that_the_readme_imports_are_there():
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
-        exec(block, {})
+def test_the_parts_work_in_other_peoples_code(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert [s["image"].shape[0] for s in names["slices"]] == [1] * 8
+    assert names["loss"].isfinite()
 
 
 MADE = {"build", "demo", "runs"}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
+from medssl.methods.embed import embed
 from medssl.methods.spread import spread
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -62,25 +63,18 @@ class MoCo(nn.Module):
                 f"each of the {self.num_splits} parts of a batch needs two images, got a batch of {len(images)}; lower "
                 "num_splits or raise num_slices."
             )
-        query = torch.cat([embed(self.encoder, self.head, part) for part in images.tensor_split(self.num_splits)])
+        query = torch.cat([embed(self.head, self.encoder(part)) for part in images.tensor_split(self.num_splits)])
         if self.training:
             self.key_encoder.follow(self.encoder)
             self.key_head.follow(self.head)
         order = torch.randperm(len(others), device=others.device)
         with torch.no_grad():
             parts = others[order].tensor_split(self.num_splits)
-            key = torch.cat([embed(self.key_encoder.twin, self.key_head.twin, part) for part in parts])[
-                order.argsort()
-            ]  # (n, D)
+            shuffled = torch.cat([embed(self.key_head.twin, self.key_encoder.twin(part)) for part in parts])
+            key = shuffled[order.argsort()]  # (n, D)
         logits = self.contrast.logits(query, key, self.queue.keys)
         loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         if self.training:
             self.queue.push(key)
         accuracy = (logits.argmax(dim=1) == 0).float().mean()
         return {"loss": loss, "contrast": loss.detach(), "accuracy": accuracy, "spread": spread(query)}
-
-
-def embed(encoder: nn.Module, head: nn.Module, images: Tensor) -> Tensor:
-    """Return the embeddings of images: the head's output for their pooled last features."""
-    embeddings: Tensor = head(encoder(images)[-1].flatten(2).mean(dim=2))
-    return embeddings

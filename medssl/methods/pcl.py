@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.losses import GlobalPositionalLoss
+from medssl.methods.embed import embed
 from medssl.methods.spread import spread
 
 
@@ -41,7 +42,7 @@ class PCL(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
-        last = [self.encoder(batch[view])[-1] for view in ("view_1", "view_2")]  # 2 x (n, C, h, w)
-        embeddings = torch.cat([self.head(x.flatten(2).mean(dim=2)) for x in last])  # (2n, D)
+        views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
+        embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
         loss = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
         return {"loss": loss, "positional": loss.detach(), "spread": spread(embeddings)}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import GlobalPositionalLoss, LocalAlignmentLoss
 from medssl.losses.global_positional import positional_pairs
+from medssl.methods.embed import embed
 from medssl.methods.spread import spread
 
 
@@ -66,7 +67,7 @@ class SAL(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
-        embeddings = torch.cat([self.head(features[-1].flatten(2).mean(dim=2)) for features in views])  # (2n, D)
+        embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
         positional = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.alignment_weight != 0):  # at 0 only logged
             local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
