@@ -1,0 +1,53 @@
+"""What SECURITY.md promises, looked up in the source."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import medssl
+from medssl.resources import resource
+
+SOURCES = sorted(Path(medssl.__file__).parent.rglob("*.py"))
+CONFIGS = sorted(resource("bundles").glob("*/configs/*.yaml"))
+UNPICKLE = {"pickle", "dill", "joblib", "marshal", "shelve", "cloudpickle"}
+ONLINE = {"socket", "http", "ftplib", "requests", "urllib3", "httpx", "aiohttp"}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_nothing_unpickles_or_goes_online(source):
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in imported} & (UNPICKLE | ONLINE)
+    assert "urllib.request" not in imported
+    for call in (ast.unparse(node) for node in nodes if isinstance(node, ast.Call)):
+        assert not call.startswith("torch.load(") or "weights_only=True" in call
+        assert "allow_pickle=True" not in call
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_bundles_run_what_known_packages_hold(config):
+    """Names without a dot are MONAI's own."""
+    values = list(strings(yaml.safe_load(config.read_text(encoding="utf-8"))))
+    targets = [value for key, value in values if key == "_target_" and "." in value]
+    assert [name for name in targets if name.split(".")[0] not in {"medssl", "torch", "ignite", "concurrent"}] == []
+    code = [value for _, value in values if value.startswith("$")]
+    imports = [match for text in code for match in re.findall(r"^\$(?:from|import) (\w+)", text)]
+    assert set(imports) <= {"medssl", "monai", "torch", "math"}
+    assert [text for text in code if re.search(r"__|\b(eval|exec|open|compile)\(|\b(os|sys|subprocess)\.", text)] == []
+
+
+def strings(value, key=None):
+    """Every text in a config with the key that it stands under."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from strings(part, name)
+    elif isinstance(value, list):
+        for part in value:
+            yield from strings(part, key)
+    elif isinstance(value, str):
+        yield key, value
