@@ -12,8 +12,8 @@ from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest, split
 from medssl.resources import resource
 
-Overlays = Sequence[str | Mapping[str, Any]]
-Method = Overlays | Mapping[str, Overlays | None] | None
+ConfigOverlays = Sequence[str | Mapping[str, Any]]
+Method = ConfigOverlays | Mapping[str, ConfigOverlays | None] | None
 
 
 class Grid:
@@ -69,7 +69,7 @@ class Grid:
         if wrong := [name for name in self.methods if not re.fullmatch(r"[\w.+=-]+", name)]:
             raise ValueError(f"methods name folders: letters, digits and _ . + = - alone, got {', '.join(wrong)}.")
 
-    def pretraining(self, overlays: Overlays, fold: int) -> Run:
+    def pretraining(self, overlays: ConfigOverlays, fold: int) -> Run:
         """Return the pre-training that some overlays make for a fine-tuning on ``fold``."""
         folder = self.pretrain_dir / name_of(overlays) / ("all" if self.transductive else f"fold{fold}")
         files, options = split_overlays(overlays)
@@ -158,21 +158,21 @@ class Grid:
             raise RuntimeError("\n".join([head, *failed]))
 
 
-def split_overlays(overlays: Overlays) -> tuple[list[str], dict[str, Any]]:
+def split_overlays(overlays: ConfigOverlays) -> tuple[list[str], dict[str, Any]]:
     """Return the files among overlays, and the options of all mappings among them."""
     files = [overlay for overlay in overlays if isinstance(overlay, str)]
     options = {name: value for mapping in overlays if isinstance(mapping, Mapping) for name, value in mapping.items()}
     return files, options
 
 
-def name_of(overlays: Overlays) -> str:
+def name_of(overlays: ConfigOverlays) -> str:
     """Return a folder's name for overlays: ``"lrc+num_samples=10"``."""
     files, options = split_overlays(overlays)
     parts = [Path(file).stem for file in files] + [f"{option}={value}" for option, value in options.items()]
     return re.sub(r"[^\w.=+-]+", "_", "+".join(parts))
 
 
-def weights_and_overlays(method: Method) -> tuple[dict[str, Overlays], Overlays]:
+def weights_and_overlays(method: Method) -> tuple[dict[str, ConfigOverlays], ConfigOverlays]:
     """Return the overlays that make the weights a method starts from, by option, and those of its fine-tuning."""
     options = dict(method) if isinstance(method, Mapping) else {"pretrained": method}
     overlays = options.pop("finetune", None) or []
