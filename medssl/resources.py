@@ -17,4 +17,6 @@ def resource(name: str) -> Path:
     for root in (package, package.parent):
         if (root / name).exists():
             return root / name
-    raise FileNotFoundError(f"medssl ships no {name!r}; looked in {package} and {package.parent}.")
+    raise FileNotFoundError(
+        f"medssl ships no {name!r}; it has bundles and data_manifests, looked for in {package} and {package.parent}."
+    )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-PACKS = Path(os.environ.get("MEDSSL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA = Path(os.environ.get("MEDSSL_DATA") or Path(__file__).parents[1] / "data")
 
 
 @pytest.fixture(autouse=True)
@@ -15,11 +15,11 @@ def _same_draws_every_time():
 
 
 @pytest.fixture
-def pack(request):
-    """Folder of the real scans that the test's ``data`` marker names; the test is skipped where it is absent."""
-    folder = PACKS / request.node.get_closest_marker("data").args[0]
+def data_set(request):
+    """Folder of the data set that the test's ``data`` marker names; the test is skipped where it is absent."""
+    folder = DATA / request.node.get_closest_marker("data").args[0]
     if not folder.is_dir():
-        pytest.skip(f"no {folder.name} below {PACKS}")
+        pytest.skip(f"no {folder.name} below {DATA}")
     return folder
 
 
@@ -27,7 +27,7 @@ def pack(request):
 def pytest_runtest_makereport(item, call):
     report = yield
     marker = item.get_closest_marker("data")
-    if report.skipped and marker is not None and (PACKS / marker.args[0]).is_dir():
+    if report.skipped and marker is not None and (DATA / marker.args[0]).is_dir():
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped although its data lies in {PACKS / marker.args[0]}"
+        report.longrepr = f"{item.nodeid} was skipped although its data lies in {DATA / marker.args[0]}"
     return report

@@ -130,7 +130,7 @@ def find(path: str | Path) -> Path:
         except FileNotFoundError:
             shipped = sorted(p.stem for p in resource("data_manifests").glob("*.json") if p.stem != "schema")
             raise FileNotFoundError(f"no manifest {str(path)!r}; medssl ships {', '.join(shipped)}.") from None
-    raise FileNotFoundError(f"no manifest at {file}.")
+    raise FileNotFoundError(f"no manifest at {file}; correct the path.")
 
 
 def located(record: Record, root: Path) -> Record:

@@ -44,7 +44,7 @@ def compare_superpixels(
     """
     records = [finetune_record(manifest, record) for record in manifest.training if "label" in record][:num_cases]
     if not records:
-        raise ValueError(f"{manifest.name} has no labelled case to compare regions with.")
+        raise ValueError(f"{manifest.name} has no labelled case to compare regions with; take a manifest that has.")
     load = Compose(
         [
             LoadImaged(["image", "label"], reader="NibabelReader", ensure_channel_first=True),

@@ -133,7 +133,7 @@ def pretrain_records(
     kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
     records = [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
     if not records:
-        raise ValueError(f"{manifest.name} has no image to pre-train on in {', '.join(sections)}.")
+        raise ValueError(f"{manifest.name} has no image to pre-train on in {', '.join(sections)}; name other sections.")
     return records
 
 

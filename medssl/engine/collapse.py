@@ -14,28 +14,17 @@ class CollapseMonitor:
     """Warn while a loss sits at the value it has when all embeddings are equal.
 
     A contrastive loss that stays there learns nothing, and its curve looks like one that has converged. The spread of
-    the embeddings, 1 when they fill the sphere and 0 when they are one point, is what tells the two apart.
+    the embeddings, 1 when they fill the sphere and 0 when they are one point, is what tells the two apart. Both must
+    say collapse: the loss within a hundredth of the constant, the spread below a tenth.
 
     Args:
         term: entry of the method's output that is watched.
         constant: its value when all embeddings are equal, such as ln(2n - 1) for NT-Xent over 2n views.
-        spread: entry that holds the spread.
-        tolerance: distance from the constant, relative to it, that counts as sitting there.
-        smallest_spread: a spread below it counts as collapsed.
         patience: iterations in a row before the first warning, and between warnings.
     """
 
-    def __init__(
-        self,
-        term: str,
-        constant: float,
-        spread: str = "spread",
-        tolerance: float = 0.01,
-        smallest_spread: float = 0.1,
-        patience: int = 100,
-    ) -> None:
-        self.term, self.constant, self.spread = term, constant, spread
-        self.tolerance, self.smallest_spread, self.patience = tolerance, smallest_spread, patience
+    def __init__(self, term: str, constant: float, patience: int = 100) -> None:
+        self.term, self.constant, self.patience = term, constant, patience
         self.sitting: deque[bool] = deque(maxlen=patience)
 
     def attach(self, engine: Engine) -> None:
@@ -45,9 +34,9 @@ class CollapseMonitor:
     def __call__(self, engine: Engine) -> None:
         """Look at this iteration."""
         values = scalars(engine)
-        value, spread = values[self.term], values[self.spread]
-        near = abs(value - self.constant) <= self.tolerance * abs(self.constant)
-        self.sitting.append(near and spread < self.smallest_spread)
+        value, spread = values[self.term], values["spread"]
+        near = abs(value - self.constant) <= 0.01 * abs(self.constant)
+        self.sitting.append(near and spread < 0.1)
         if len(self.sitting) == self.patience and all(self.sitting):
             self.sitting.clear()
             logger.warning(

@@ -44,7 +44,10 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
         )
     receipt: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if bundle is not None and receipt.get("bundle") != bundle:
-        raise ValueError(f"{path} must be a checkpoint of the {bundle} bundle, got one of {receipt.get('bundle')}.")
+        raise ValueError(
+            f"{path} must be a checkpoint of the {bundle} bundle, got one of {receipt.get('bundle')}; "
+            "give that bundle's model.pt."
+        )
     return receipt
 
 
@@ -88,7 +91,7 @@ def provenance(
         return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
     if seen:
         logger.warning(
-            "%s saw the images of %d of %d test subjects: name the result transductive.",
+            "%s saw the images of %d of %d test subjects: report the result as transductive.",
             *(checkpoint, len(seen), len(set(test_subjects))),
         )
     return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}
@@ -109,7 +112,8 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
     classes = list(manifest.labels.values())
     if receipt["classes"] != classes:
         raise ValueError(
-            f"{checkpoint} knows {receipt['classes']}, {manifest.name} has {classes}; they must be the same."
+            f"{checkpoint} knows {receipt['classes']}, {manifest.name} has {classes}; "
+            "give the manifest it was trained with."
         )
     if not shares_subjects(receipt, manifest):
         return
@@ -118,5 +122,5 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
         if learnt := sorted(tested & set(subjects)):
             raise ValueError(
                 f"{checkpoint} was {what} on {', '.join(learnt)}, test subjects of this fold or their twins; "
-                f"evaluate it on its own, fold {receipt['fold']} of {receipt['manifest']}."
+                f"evaluate it on the fold it left out, {receipt['fold']} of {receipt['manifest']}."
             )

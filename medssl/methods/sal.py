@@ -29,8 +29,6 @@ class SAL(nn.Module):
         within_view: align slices of one view only: where these share one spatial map, equal windows show equal anatomy.
         predictor: of a vector from its match, whose gradient is stopped, after SimSiam (Chen, He 2021): the match is no
             longer drawn along, and collapse no longer the way down. None for the paper's loss.
-        centred: subtract from every slice's features their mean over the plane before they are compared, so that
-            features constant over the plane, the trivial optimum of alignment, no longer align.
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``subject``, ``index``, ``depth`` :math:`(n)`;
@@ -54,7 +52,6 @@ class SAL(nn.Module):
         alignment_weight: float = 1.0,
         level: int = 3,
         within_view: bool = False,
-        centred: bool = False,
         predictor: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -62,17 +59,20 @@ class SAL(nn.Module):
         self.positional = GlobalPositionalLoss(threshold, temperature)
         self.alignment = LocalAlignmentLoss(window_size)
         self.alignment_weight, self.level = alignment_weight, level
-        self.within_view, self.centred = within_view, centred
+        self.within_view = within_view
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
+        if len(batch["view_1"]) % 2:
+            raise ValueError(
+                f"half of a batch is of one subject, half of another: got {len(batch['view_1'])} slices; draw an even "
+                "number, by SubjectPairSampler."
+            )
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
         positional = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.alignment_weight != 0):  # at 0 only logged
             local = self.embedding(torch.cat([features[self.level] for features in views]))  # (2n, c, h, w)
-            if self.centred:
-                local = local - local.mean(dim=(2, 3), keepdim=True)
             pairs = self.pairs(batch["subject"], batch["index"], batch["depth"])
             local = by_subject(local)
             if self.predictor is None:

@@ -58,7 +58,7 @@ class RandSpatialBatch(nn.Module):
     def forward(self, images: Tensor, groups: Tensor | None = None) -> Tensor:
         """Return the deformed batch; the draw comes from torch's default generator."""
         if self.shared and groups is None:
-            raise ValueError("shared deformations need to know each slice's group, got None.")
+            raise ValueError("shared deformations need to know each slice's group, got None; pass groups, (B).")
         grid = self.draw(len(images), images.shape[-2], images.shape[-1], images.device)  # (B, H, W, 2)
         if self.shared and groups is not None:
             grid = grid[groups]

@@ -1,5 +1,4 @@
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.__main__ import main
@@ -20,10 +20,13 @@ PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d"} 
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
+BASE = {"moco_v1": "moco", "moco_v2": "moco", "lrc_strong": "lrc"}  # of overlays that make no method; sal of the others
+
+
 def with_its_method(name):
-    """An overlay that makes no method of its own says behind which it stands."""
-    text = (CONFIGS / f"{name}.yaml").read_text()
-    return [name] if "\nmethod:" in text else [re.search(r"after (\w+)\.yaml", text)[1], name]
+    """The overlays of a run that tries one of them."""
+    makes_one = "method" in yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    return [name] if makes_one else [BASE.get(name, "sal"), name]
 
 
 METHODS = [with_its_method(name) for name in OVERLAYS]

@@ -89,8 +89,8 @@ def test_chd_has_the_published_cases_and_drops_stray_labels():
         pytest.param("openkbp_han_ct", 50, marks=pytest.mark.data("openkbp_han_ct")),
     ],
 )
-def test_the_packs_hold_what_their_manifests_say(name, subjects, pack):
-    manifest = load_manifest(name, pack)
+def test_the_data_sets_hold_what_their_manifests_say(name, subjects, data_set):
+    manifest = load_manifest(name, data_set)
     assert len({record["subject_id"] for record in manifest.training}) == subjects
     for record in manifest.training[::25]:
         image, label = nib.load(record["image"]), nib.load(record["label"])
@@ -108,9 +108,9 @@ def test_the_packs_hold_what_their_manifests_say(name, subjects, pack):
         pytest.param("openkbp_han_ct", 2, marks=pytest.mark.data("openkbp_han_ct")),
     ],
 )
-def test_the_slice_axis_is_the_one_that_was_scanned_along(name, axis, pack):
+def test_the_slice_axis_is_the_one_that_was_scanned_along(name, axis, data_set):
     """Short-axis stacks and CT along z, and hippocampi along their length."""
-    manifest = load_manifest(name, pack, check_files=False)
+    manifest = load_manifest(name, data_set, check_files=False)
     opposite = dict(zip("SIAPRL", "ISPALR", strict=True))
     for record in manifest.training[::25]:
         image = nib.load(record["image"])

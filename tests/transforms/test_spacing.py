@@ -117,9 +117,9 @@ def test_a_prediction_returns_to_the_file_beside_entries_that_look_like_metadata
 
 
 @pytest.mark.data("misc_formats")
-def test_one_brain_in_many_axis_orders_comes_out_alike(pack):
+def test_one_brain_in_many_axis_orders_comes_out_alike(data_set):
     load = Compose([LoadImaged("image", ensure_channel_first=True), ResampleToSpacingd("image", (2, 2, 2))])
-    brains = [load({"image": str(path)})["image"] for path in sorted((pack / "orientations").glob("*.nii*"))]
+    brains = [load({"image": str(path)})["image"] for path in sorted((data_set / "orientations").glob("*.nii*"))]
     assert len(brains) > 20
     for brain in brains[1:]:
         assert brain.shape == brains[0].shape
@@ -127,10 +127,10 @@ def test_one_brain_in_many_axis_orders_comes_out_alike(pack):
 
 
 @pytest.mark.data("misc_formats")
-def test_one_brain_is_the_same_voxel_for_voxel_on_its_own_grid_and_returns_to_every_file(pack):
+def test_one_brain_is_the_same_voxel_for_voxel_on_its_own_grid_and_returns_to_every_file(data_set):
     load = LoadImaged("image", ensure_channel_first=True)
     resample = ResampleToSpacing((None, None, None))
-    stored = [load({"image": str(path)})["image"] for path in sorted((pack / "orientations").glob("*.nii*"))]
+    stored = [load({"image": str(path)})["image"] for path in sorted((data_set / "orientations").glob("*.nii*"))]
     turned = [resample(brain) for brain in stored]
     for brain, before in zip(turned, stored, strict=True):
         assert torch.equal(brain.as_tensor(), turned[0].as_tensor())
