@@ -109,16 +109,19 @@ def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
     configs = [str(resource("bundles/finetune/configs/inference.yaml")), *network_overlays(checkpoint.parent)]
     receipt = read_receipt(checkpoint)
     width = {key: receipt[key] for key in ["local_width"] if key in receipt}
-    with tempfile.TemporaryDirectory() as folder:
-        workflow = ConfigWorkflow(
-            config_file=configs,
-            workflow_type="infer",
-            logging_file=False,
-            checkpoint=str(checkpoint),
-            output_dir=folder,
-            **{"dataset#data": [{"image": image} for image in images], **width},
-        )
-        workflow.initialize()
-        workflow.run()
-        names = [Path(image).name.removesuffix(".gz").removesuffix(".nii") for image in images]
-        return [np.asarray(nib.load(f"{folder}/{name}_seg.nii.gz").dataobj) for name in names]
+    masks = []
+    for image in images:
+        with tempfile.TemporaryDirectory() as folder:  # each its own: images of two folders may share a name
+            workflow = ConfigWorkflow(
+                config_file=configs,
+                workflow_type="infer",
+                logging_file=False,
+                checkpoint=str(checkpoint),
+                output_dir=folder,
+                **{"dataset#data": [{"image": image}], **width},
+            )
+            workflow.initialize()
+            workflow.run()
+            (mask,) = Path(folder).iterdir()
+            masks.append(np.asarray(nib.load(mask).dataobj))
+    return masks

@@ -97,6 +97,11 @@ class Grid:
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
                         files, options = split_overlays(overlays)
                         configs = bundle_configs("finetune", [*files, *self.finetune.get("overlays", [])])
+                        if any(Path(file).name == "select_best.yaml" for file in configs):
+                            raise ValueError(
+                                "a grid tables the last weights on the test fold; select_best.yaml watches held-out "
+                                "subjects instead: leave it out, and test best.pt with evaluate.yaml."
+                            )
                         folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
                         start = {option: str(run.folder / "model.pt") for option, run in before.items()}
@@ -127,7 +132,8 @@ class Grid:
             if unfinished or not run.finished:
                 todo |= {**unfinished, run.folder: run}
                 missing[run.folder] = set(unfinished)
-        # Pre-trainings first: they are long, and others wait for them.
+        # Pre-trainings first: they are long, and others wait for them. A fine-tuning starts as soon as its own are
+        # through; in two phases all would wait for the longest.
         order = sorted(todo.values(), key=lambda run: run.bundle != "pretrain")
         now = [run for run in order if not missing.get(run.folder)]
         running: dict[Future[float], Run] = {executor.submit(execute, run): run for run in now}

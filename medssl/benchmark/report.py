@@ -54,7 +54,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         "Mean over the folds, standard deviation over the folds in brackets; columns are numbers of labelled subjects.",
         f"{count_runs(results)} fine-tunings; {left_out} more are finished, whose fold and draw other methods lack. "
         "`runs.csv` has every run at every evaluation.",
-        what_was_seen(folder),
+        what_was_seen(folder, results),
         "## Per case",
         to_markdown(main),
         "## Pooled over the voxels of a fold",
@@ -75,7 +75,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         to_markdown(wall_time(folder), digits=1),
     ]
     report = folder / "report.md"
-    write(report, sections)
+    write(report, sections)  # tables first: predicting takes a while, and may fail
     if baseline in main.index and segments(folder):
         labels, fold, draw = first_cell(results[results["method"] == baseline])
         overlays = plot_overlays(results, folder, manifest, folder / "overlays.png", labels, fold, draw, baseline)
@@ -141,15 +141,18 @@ def per_run(results: pd.DataFrame) -> pd.DataFrame:
     return dice.loc[[row for row in order if row in dice.index]]
 
 
-def what_was_seen(folder: Path) -> str:
-    """Say whether the weights that fine-tuning started from had seen images of the test subjects."""
-    receipts = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("finetune/*/*/model.json")]
-    starts = [
-        value for receipt in receipts for name, value in receipt.items() if name.startswith("pretrained") and value
-    ]
-    if any(start.get("test_subjects_seen") for start in starts):
-        return "Transductive: the pre-trainings saw the images, not the labels, of test subjects."
-    return "The pre-trainings saw no test subject." if starts else "Nothing was pre-trained."
+def what_was_seen(folder: Path, results: pd.DataFrame) -> str:
+    """Say whether the weights that the tabled fine-tunings started from had seen images of their test subjects."""
+    runs = results[["method", "labels", "fold", "draw"]].drop_duplicates().itertuples(index=False)
+    files = [folder / "finetune" / f"{r.method}/m{r.labels}_fold{r.fold}_draw{r.draw}" / "model.json" for r in runs]
+    receipts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    starts = [value for receipt in receipts for key, value in receipt.items() if key.startswith("pretrained") and value]
+    seen = [start.get("test_subjects_seen") for start in starts]
+    if any(seen):
+        return "Transductive: pre-trainings saw the images, not the labels, of test subjects."
+    if None in seen:
+        return "Of some weights it is not known whether they saw test subjects."
+    return "The pre-trainings saw no test subject." if seen else "Nothing was pre-trained."
 
 
 def wall_time(folder: Path) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from medssl.atomic import replace
 from medssl.data import Manifest
 from medssl.engine import versions
@@ -52,7 +54,8 @@ class Run:
         names = [Path(config).name for config in self.configs]
         hashes: dict[str, list[str]] = {name: [] for name in names}
         for name, config in zip(names, self.configs, strict=True):
-            hashes[name].append(hashlib.sha256(Path(config).read_bytes()).hexdigest())
+            content = json.dumps(yaml.safe_load(Path(config).read_text(encoding="utf-8")))  # comments decide nothing
+            hashes[name].append(hashlib.sha256(content.encode()).hexdigest())
         data, before = self.manifest.sha256, {option: run.recipe for option, run in self.before.items()}
         parts = {"order of overlays": names, **hashes, "manifest": data, **self.overrides, "before": before}
         return dict(json.loads(json.dumps(parts)))

@@ -65,6 +65,11 @@ class Manifest:
         """Number of classes, background included."""
         return max(self.labels) + 1
 
+    @property
+    def subjects(self) -> set[str]:
+        """All subjects, of whatever section."""
+        return {record["subject_id"] for section in SECTIONS for record in getattr(self, section)}
+
     def summary(self) -> str:
         """Describe the data set in a few lines."""
         sections = {name: getattr(self, name) for name in SECTIONS if getattr(self, name)}

@@ -9,6 +9,8 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+# What nibabel and gzip raise on damaged files and on headers that promise what no memory holds.
+UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
 SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -48,13 +50,14 @@ def fault(file: Path) -> str | None:
     try:
         scan = nib.load(file)
         shape = scan.shape
+        if min(shape, default=0) < 1 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)):
+            return f"must be one volume, has shape {shape}"
         stored = scan.dataobj.offset + math.prod(shape) * scan.dataobj.dtype.itemsize
         if length(file) != stored % 2**32:
             np.asarray(scan.dataobj)  # cut off, which raises, or compressed in parts
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
-        return f"cannot be read ({error})"
-    volume = min(shape) > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1))
-    return None if volume else f"must be one volume, has shape {shape}"
+    except UNREADABLE as error:
+        return f"cannot be read ({error or type(error).__name__})"
+    return None
 
 
 def length(file: Path) -> int:

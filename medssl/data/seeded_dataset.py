@@ -57,9 +57,9 @@ class SeededCacheDataset(CacheDataset):
                 f"case {record.get('case_id', idx)} ({files}) cannot be used: {root_cause(error)}"
             ) from error
 
-    def depths(self, key: str = "image") -> list[int]:
-        """Number of slices of every cached volume, ``(C, D, H, W)``."""
-        return [int(item[key].shape[1]) for item in self._cache]
+    def depths(self) -> list[int]:
+        """Number of slices of every cached ``image``, ``(C, D, H, W)``."""
+        return [int(item["image"].shape[1]) for item in self._cache]
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Split:
 
     Attributes:
         labelled: of the subjects whose labels may be learnt from.
-        held_out: labelled, of the training subjects that were not drawn.
+        held_out: labelled, of the training subjects that were not drawn, nor are duplicates of the drawn.
         test: labelled, of the fold's subjects.
     """
 
@@ -86,11 +87,11 @@ def split(
         ValueError: for a fold or a number of subjects that does not exist.
     """
     held = held_out_subjects(manifest, fold)
-    barred = with_twins(manifest, held)
+    barred = with_duplicates(held, manifest.duplicates)
     everyone = sorted({record["subject_id"] for record in manifest.training} - held)
     given = manifest.labelled_order.get(fold) if draw == 0 and fold is not None else None
     training = [subject for subject in given or label_draw(everyone, draw) if subject not in barred]
-    if num_labelled is not None and not (isinstance(num_labelled, int) and 1 <= num_labelled <= len(training)):
+    if num_labelled is not None and not (isinstance(num_labelled, Integral) and 1 <= num_labelled <= len(training)):
         raise ValueError(
             f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled!r}; "
             f"None takes all of them{ON_COMMAND_LINE}."
@@ -101,7 +102,7 @@ def split(
         return [finetune_record(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
     test = of(held) if fold is not None else [finetune_record(manifest, record) for record in own_test(manifest)]
-    return Split(of(drawn), of(set(training) - drawn), test)
+    return Split(of(drawn), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
 
 
 def pretrain_records(
@@ -114,7 +115,7 @@ def pretrain_records(
 
     Args:
         manifest: of the data set.
-        fold: whose test subjects, and their twins, are left out; None leaves out those of the manifest's own test
+        fold: whose test subjects, and their duplicates, are left out; None leaves out those of the manifest's own test
             section. Of no account when transductive.
         transductive: take every image of every section, as the SAL paper does.
         sections: of the manifest, that images are taken from; ``["unlabeled"]`` leaves all that have labels out.
@@ -128,7 +129,7 @@ def pretrain_records(
     if unknown := set(sections) - set(SECTIONS):
         raise ValueError(f"sections must be among {', '.join(SECTIONS)}, got {', '.join(sorted(unknown))}.")
     taken = ("training", "unlabeled", "validation", "test") if transductive else ("training", "unlabeled")
-    barred = set() if transductive else with_twins(manifest, held_out_subjects(manifest, fold))
+    barred = set() if transductive else with_duplicates(held_out_subjects(manifest, fold), manifest.duplicates)
     images = [record for section in taken if section in sections for record in getattr(manifest, section)]
     kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
     records = [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
@@ -145,9 +146,12 @@ def finetune_record(manifest: Manifest, record: Record) -> Record:
     return {**kept, "known_classes": known} if partial else kept
 
 
-def with_twins(manifest: Manifest, subjects: set[str]) -> set[str]:
-    """Add the other names of subjects: a scan under another name must not be learnt from either."""
-    return subjects.union(*(group for group in manifest.duplicates if subjects & set(group)))
+def with_duplicates(subjects: set[str], duplicates: Sequence[Sequence[str]]) -> set[str]:
+    """Add the other names of subjects, by groups that may overlap: a scan under another name is the same scan."""
+    found = set(subjects)
+    while more := {name for group in duplicates if found & set(group) for name in group} - found:
+        found |= more
+    return found
 
 
 def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
@@ -159,7 +163,7 @@ def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
             )
         return {record["subject_id"] for record in manifest.test + manifest.validation}
     available = fold_subjects(manifest)
-    if fold not in available:
+    if fold not in list(available):
         raise ValueError(
             f"fold must be one of {sorted(available)}, got {fold!r}; "
             f"None tests on the manifest's test section{ON_COMMAND_LINE}."

@@ -8,9 +8,10 @@ from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.known_classes import PrepareKnownClasses
+from medssl.engine.leakage import provenance, refuse_learnt
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
-from medssl.engine.receipt import provenance, read_receipt, refuse_learnt, versions
+from medssl.engine.receipt import read_receipt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
 from medssl.engine.views import PrepareDeformedViews, PrepareViews

@@ -1,6 +1,7 @@
 """Keep the weights of the best evaluation, where a protocol chooses by one."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class BestWeights:
     def __call__(self, engine: Engine) -> None:
         """Keep the weights if they are the best."""
         score = float(engine.state.metrics["dice"])
+        if not math.isfinite(score):
+            return  # no class in any case: nothing was measured
         best = read_receipt(self.file) if self.file.with_suffix(".json").is_file() else {}
         mine = best.items() >= self.receipt.items()  # not those of another run that the folder has seen
         # An epoch that a resumed run repeats is judged again.

@@ -68,10 +68,9 @@ def unlike(given: Any, configured: Any) -> str | None:
     """Say what an option must be where the config has a number, a list or a truth value, and another kind came."""
     if isinstance(given, str) and given.startswith(("$", "@")):
         return None
-    for kind, name in ((bool, "True or False"), (int | float, "a number"), (list, "a list")):
-        if isinstance(configured, kind):
-            return None if isinstance(given, kind) else f"{name}, such as {configured}"
-    return None
+    kinds = {bool: "True or False", int: "a number", float: "a number", list: "a list", tuple: "a list"}
+    wanted, got = kinds.get(type(configured)), kinds.get(type(given))
+    return None if wanted in (None, got) else f"{wanted}, such as {configured}"
 
 
 def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:

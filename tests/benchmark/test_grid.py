@@ -86,6 +86,20 @@ def test_a_changed_recipe_is_refused_rather_than_mixed_in(finished, make_grid):
         make_grid({"random": None, "pcl": ["pcl.yaml"]}, steps=3).run(executor)
 
 
+def test_comments_are_no_part_of_a_recipe(tmp_path, phantoms):
+    file = tmp_path / "x.yaml"
+    recipes = []
+    for text in ("seed: 1", "# why\nseed: 1  # one", "seed: 2"):
+        file.write_text(text)
+        recipes.append(Run("finetune", (str(file),), {}, load_manifest(phantoms), tmp_path).recipe)
+    assert recipes[0] == recipes[1] != recipes[2]
+
+
+def test_a_grid_does_not_table_what_was_evaluated_elsewhere(make_grid):
+    with pytest.raises(ValueError, match="watches held-out subjects instead"):
+        make_grid({"random": None}, overlays=["small.yaml", "select_best.yaml"]).finetunings()
+
+
 def test_what_the_data_set_has_not_is_refused_before_anything_is_run(phantoms, tmp_path):
     with pytest.raises(ValueError, match="num_labelled must be 1 to 4, the training subjects of fold 0, got 5"):
         Grid(tmp_path / "runs", load_manifest(phantoms), {"random": None}, [1, 5], [0]).finetunings()
@@ -185,7 +199,7 @@ def test_the_report_has_the_table_the_curve_and_pictures(finished, phantoms):
     text = report.read_text()
     assert "| pcl |" in text
     assert "Difference to random" in text
-    assert "Transductive: the pre-trainings saw the images" in text
+    assert "Transductive: pre-trainings saw the images" in text
     assert "| labels | draw | method | 0 |" in text
     assert "1 labelled subjects, fold 0, draw 0" in text
     assert "| labels | method | right ventricle | myocardium | left ventricle |" in text

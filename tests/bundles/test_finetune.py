@@ -150,20 +150,41 @@ def test_labels_of_another_meaning_are_not_tested_on(finetuned, phantoms):
         refuse_learnt(finetuned / "models" / "model.pt", manifest, [])
 
 
-def test_the_twin_of_a_subject_learnt_from_is_not_tested_on(finetuned, phantoms):
+def test_the_duplicate_of_a_subject_learnt_from_is_not_tested_on(finetuned, phantoms):
     learnt = json.loads((finetuned / "models" / "model.json").read_text())["labelled"][0]
     manifest = dataclasses.replace(load_manifest(phantoms), duplicates=[[learnt, "twin"]])
-    with pytest.raises(ValueError, match=f"was trained on {learnt}, test subjects of this fold or their twins"):
+    with pytest.raises(ValueError, match=f"was trained on {learnt}, test subjects of this fold or their duplicates"):
         refuse_learnt(finetuned / "models" / "model.pt", manifest, ["twin"])
 
 
-def test_a_subject_learnt_from_is_known_in_a_data_set_that_shares_its_scans(finetuned, pretrained, phantoms):
+def test_a_subject_learnt_from_is_known_in_a_data_set_that_shares_its_scans(
+    finetuned, pretrained, phantoms, tmp_path, caplog
+):
     other = dataclasses.replace(load_manifest(phantoms), name="the same hearts", overlaps=["phantoms"])
     learnt = json.loads((finetuned / "models" / "model.json").read_text())["labelled"][0]
     with pytest.raises(ValueError, match=f"was trained on {learnt}, .* left out, 0 of phantoms"):
         refuse_learnt(finetuned / "models" / "model.pt", other, [learnt])
     assert provenance(pretrained, other, {}, [learnt])["test_subjects_seen"] == [learnt]
-    assert provenance(pretrained, other, {}, ["a new name"])["test_subjects_seen"] is None
+    assert provenance(pretrained, other, {}, ["a new name"])["test_subjects_seen"] == []
+    renamed = dataclasses.replace(other, training=[{"subject_id": "a new name"}])
+    refuse_learnt(finetuned / "models" / "model.pt", renamed, ["a new name"])
+    assert "shares scans with the same hearts under other names" in caplog.text
+    assert provenance(pretrained, renamed, {}, ["a new name"])["test_subjects_seen"] is None
+    one_way = dataclasses.replace(other, overlaps=[])
+    for receipt in (finetuned / "models" / "model.json", pretrained.with_suffix(".json")):
+        shutil.copytree(receipt.parent, tmp_path / receipt.parents[1].name)
+        copy = tmp_path / receipt.parents[1].name / receipt.name
+        facts = json.loads(copy.read_text())
+        copy.write_text(json.dumps(facts | {"overlaps": [one_way.name], "duplicates": [[learnt, "another name"]]}))
+    with pytest.raises(ValueError, match="was trained on another name, "):
+        refuse_learnt(
+            tmp_path / finetuned.name / "model.pt",
+            dataclasses.replace(one_way, training=[{"subject_id": "another name"}]),
+            ["another name"],
+        )
+    assert provenance(tmp_path / pretrained.parents[1].name / "model.pt", one_way, {}, [learnt])[
+        "test_subjects_seen"
+    ] == [learnt]
     apart = dataclasses.replace(other, overlaps=[])
     refuse_learnt(finetuned / "models" / "model.pt", apart, [learnt])
     assert provenance(pretrained, apart, {}, [learnt])["test_subjects_seen"] is None
@@ -278,6 +299,11 @@ def test_a_case_that_cannot_be_read_is_named_with_its_file_and_reason(phantoms, 
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ValueError: case phantom001_ed ({broken}, ")
     assert "cannot be used: Compressed file ended before the end-of-stream marker" in last
+
+
+def test_fine_tuning_does_not_start_from_weights_that_learnt_from_labels(finetuned, phantoms):
+    with pytest.raises(ValueError, match="must be a checkpoint of the pretrain bundle, got one of finetune"):
+        provenance(finetuned / "models" / "model.pt", load_manifest(phantoms), {}, [])
 
 
 def test_inference_refuses_an_encoder(pretrained, scans):

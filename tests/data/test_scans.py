@@ -51,6 +51,16 @@ def test_a_scan_that_is_cut_off_is_named_before_anything_is_segmented(tmp_path, 
         find_scans(tmp_path)
 
 
+def test_a_header_that_promises_more_than_memory_holds_is_named_too(tmp_path):
+    write(tmp_path, "huge.nii")
+    header = bytearray((tmp_path / "huge.nii").read_bytes())
+    header[40:56] = np.array([3, 32000, 32000, 32000, 1, 1, 1, 1], np.int16).tobytes()
+    (tmp_path / "huge.nii").write_bytes(header)
+    (tmp_path / "huge2.nii.gz").write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(ValueError, match=r"huge.nii: cannot be read[\s\S]*huge2.nii.gz: cannot be read"):
+        find_scans(tmp_path)
+
+
 def test_a_scan_compressed_in_parts_is_whole(tmp_path):
     write(tmp_path, "scan.nii")
     data = (tmp_path / "scan.nii").read_bytes()

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.data import Manifest, folds, label_draw, pretrain_records, split
+from medssl.data.splits import with_duplicates
 
 PATIENTS = [f"patient{number:03d}" for number in range(1, 101)]
 # Labelled subjects of the PCL reference, the first of each fold: random.seed(1234), random.sample of the training keys.
@@ -128,6 +129,14 @@ def test_without_folds_the_manifests_own_sections_are_taken():
     parts = split(manifest(["a", "b"], validation=test), fold=None, num_labelled=1)
     assert parts.test == test
     assert subjects(parts.labelled + parts.held_out) == {"a", "b"}
+
+
+def test_weights_are_not_chosen_on_duplicates_of_whom_they_learnt_from():
+    data = manifest(["a", "b", "c", "d", "e"], duplicates=[["a", "b"], ["b", "c"]])
+    assert with_duplicates({"a"}, data.duplicates) == {"a", "b", "c"}  # groups that overlap are one
+    for draw in range(9):
+        parts = split(data, 0, 1, draw)
+        assert not with_duplicates(subjects(parts.labelled), data.duplicates) & subjects(parts.held_out)
 
 
 def test_the_manifests_own_test_subjects_and_their_twins_are_barred_too():

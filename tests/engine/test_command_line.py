@@ -24,6 +24,7 @@ def guard(*options):
 
 def test_options_of_the_configs_pass():
     guard("--num_labelled", "2", "--optimizer#lr=0.1", "--train::trainer::max_epochs", "3", "--resume", "False")
+    guard("--image_size", "64,64")
     guard("--optimizer#amsgrad", "True", "-seed", "-1", "--tracking", "mlflow", "--experiment_name", "x")
     guard(
         "--loss#reduction", "none", "--receipt#note", "mine", "--noresume", "--workflow_type", "train", "--", "--trace"
