@@ -293,7 +293,7 @@ def test_the_shipped_grid_fits_every_fold_of_acdc():
     [
         (["phantoms"], 2, 2),
         (["small", "sal_acdc"], 4, 25),
-        (["small", "sal_acdc", "sal_readings"], 8, 5),
+        (["small", "sal_acdc", "sal_readings"], 7, 5),
         (["small", "lrc_han"], 8, 9),
         (["small", "lrc_han", "lrc_han_choices"], 7, 3),
     ],
