@@ -2,6 +2,8 @@ import copy
 import gzip
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 from monai.data import load_decathlon_datalist
 
@@ -239,6 +241,18 @@ def test_a_broken_record_is_not_blamed_on_the_lists_of_subjects(write):
     with pytest.raises(ManifestError, match="'image' is a required property") as refused:
         load_manifest(write(break_one))
     assert len(refused.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"), [("S", "3 slices of 5 x 4 along S, 8 mm apart"), ("A", "is slice_axis right")]
+)
+def test_the_check_shows_how_the_first_scan_is_sliced(write, tmp_path, caplog, axis, said):
+    path = write(change("slice_axis", value=axis))
+    nib.save(nib.Nifti1Image(np.zeros((5, 4, 3), np.int16), np.diag([1, 1, 8, 1])), tmp_path / "images" / "a.nii.gz")
+    with caplog.at_level("INFO"):
+        assert main(["manifest", str(path)]) == 0
+    assert said in caplog.text
+    assert ("is slice_axis right" in caplog.text) == (axis == "A")
 
 
 def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_path):
