@@ -83,7 +83,7 @@ class Grid:
 
         Raises:
             ValueError: if different pre-trainings would share a folder; for a fold or a number of labelled subjects
-                that the data set has not.
+                that the data set has not; for fine-tunings that do not watch the test fold.
         """
         listed = []
         for draw in range(max([1, *self.draws.values()])):
