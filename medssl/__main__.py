@@ -7,12 +7,8 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medssl import __version__
-
-if TYPE_CHECKING:
-    from medssl.data import Manifest
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,35 +118,19 @@ def run_demo(options: argparse.Namespace) -> None:
 def check_manifest(options: argparse.Namespace) -> None:
     """Load a manifest with all its checks and say what it holds."""
     from medssl.data import load_manifest
+    from medssl.data.scans import slicing
     from medssl.data.splits import fold_subjects, own_test
 
     manifest = load_manifest(options.path, options.root)
-    logging.info("%s\n%s", manifest.summary(), first_scan(manifest))
+    first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]["image"]
+    logging.info(manifest.summary())
+    logging.info(slicing(first, manifest.slice_axis))
     try:
         folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
         logging.info("folds: %s", ", ".join(f"{fold} ({count} subjects)" for fold, count in folds.items()))
     except ValueError as error:
         tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
         logging.warning("no folds: %s As it is: %s.", error, tested)
-
-
-def first_scan(manifest: Manifest) -> str:
-    """Say how the first scan is sliced: whether the slice axis is right is for a person to see."""
-    import nibabel as nib
-    from nibabel.affines import voxel_sizes
-
-    from medssl.data.scans import fault
-    from medssl.engine.overlays import voxel_axis
-
-    file = Path((manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]["image"])
-    if problem := fault(file):
-        return f"{file}: {problem}"
-    scan = nib.load(file)
-    axis, sizes = voxel_axis(scan, manifest.slice_axis), voxel_sizes(scan.affine)
-    pixels = " x ".join(str(size) for other, size in enumerate(scan.shape[:3]) if other != axis)
-    text = f"{file.name}: {scan.shape[axis]} slices of {pixels} along {manifest.slice_axis}, {sizes[axis]:.3g} mm apart"
-    doubt = f"; its voxels are longest, {sizes.max():.3g} mm, along another axis: is slice_axis right?"
-    return text + (doubt if sizes[axis] < 0.99 * sizes.max() else "")
 
 
 def make_phantoms(options: argparse.Namespace) -> None:

@@ -16,13 +16,14 @@ import yaml
 from matplotlib.figure import Figure
 from monai.bundle import ConfigWorkflow
 
-from medssl.benchmark.results import at_step, case_dice
+from medssl.benchmark.results import at_step, case_dice, run_folder
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
 from medssl.engine import read_receipt
-from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxel_axis, voxels
+from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxels
 from medssl.resources import resource
 from medssl.transforms import KnownLabels
+from medssl.transforms.spacing import voxel_axis
 
 
 def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
@@ -76,8 +77,8 @@ def plot_overlays(
     records = {record["case_id"]: record for record in manifest.training}
     images = [records[case]["image"] for case in cases]
     methods = list(dict.fromkeys(dice["method"]))
-    folders = {m: Path(output_dir) / "finetune" / m / f"m{labels}_fold{fold}_draw{draw}" for m in methods}
-    predictions = {method: predict(folder / "model.pt", images) for method, folder in folders.items()}
+    weights = {method: run_folder(output_dir, method, labels, fold, draw) / "model.pt" for method in methods}
+    predictions = {method: predict(file, images) for method, file in weights.items()}
     scores = dice.set_index(["method", "case_id"])["dice"]
     figure = Figure(figsize=(2.2 * (2 + len(methods)), 2.4 * len(cases)), layout="constrained")
     known = KnownLabels(manifest.labels, manifest.label_policy)
@@ -85,7 +86,7 @@ def plot_overlays(
     for number, (case, axes) in enumerate(zip(cases, rows, strict=True)):
         scan = nib.load(records[case]["image"])
         image, truth = voxels(scan), known(voxels(nib.load(records[case]["label"])))
-        axis = voxel_axis(scan, manifest.slice_axis)
+        axis = voxel_axis(scan.affine, manifest.slice_axis)
         place = fullest_slice(truth, axis)
         slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]
         titles = [case, "truth", *(f"{method} {scores[method, case]:.2f}" for method in methods)]

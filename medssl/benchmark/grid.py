@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from medssl.benchmark.results import run_folder
 from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest, split
 from medssl.resources import resource
@@ -85,6 +86,17 @@ class Grid:
             ValueError: if different pre-trainings would share a folder; for a fold or a number of labelled subjects
                 that the data set has not; for fine-tunings that do not watch the test fold.
         """
+        methods: dict[str, tuple[dict[str, ConfigOverlays], tuple[str, ...], dict[str, Any]]] = {}
+        for name, method in self.methods.items():
+            weights, overlays = weights_and_overlays(method)
+            files, options = split_overlays(overlays)
+            configs = bundle_configs("finetune", [*files, *self.finetune.get("overlays", [])])
+            if any(Path(file).name == "select_best.yaml" for file in configs):
+                raise ValueError(
+                    "a grid tables the last weights on the test fold; select_best.yaml watches held-out subjects "
+                    "instead: leave it out, and test best.pt with evaluate.yaml."
+                )
+            methods[name] = weights, configs, options
         listed = []
         for draw in range(max([1, *self.draws.values()])):
             for number in self.num_labelled:
@@ -92,24 +104,17 @@ class Grid:
                     continue
                 for fold in self.folds:
                     split(self.manifest, fold, number, draw)  # refuses what cannot be drawn, before hours of others
-                    for name, method in self.methods.items():
-                        weights, overlays = weights_and_overlays(method)
+                    for name, (weights, configs, options) in methods.items():
                         before = {option: self.pretraining(made_by, fold) for option, made_by in weights.items()}
-                        files, options = split_overlays(overlays)
-                        configs = bundle_configs("finetune", [*files, *self.finetune.get("overlays", [])])
-                        if any(Path(file).name == "select_best.yaml" for file in configs):
-                            raise ValueError(
-                                "a grid tables the last weights on the test fold; select_best.yaml watches held-out "
-                                "subjects instead: leave it out, and test best.pt with evaluate.yaml."
-                            )
-                        folder = self.output_dir / "finetune" / name / f"m{label_of(number)}_fold{fold}_draw{draw}"
+                        folder = run_folder(self.output_dir, name, label_of(number), fold, draw)
                         own = {"fold": fold, "num_labelled": number, "draw": draw}
                         start = {option: str(run.folder / "model.pt") for option, run in before.items()}
                         overrides = {**self.finetune.get("overrides", {}), **options, **own, **start}
                         listed.append(Run("finetune", configs, overrides, self.manifest, folder, self.threads, before))
         recipes: dict[Path, dict[str, Any]] = {}
         for first in (before for run in listed for before in run.before.values()):
-            if recipes.setdefault(first.folder, first.recipe) != first.recipe:
+            recipe = first.recipe
+            if recipes.setdefault(first.folder, recipe) != recipe:
                 raise ValueError(
                     f"two pre-trainings would share {first.folder}: give overlays that differ other names."
                 )
@@ -142,7 +147,7 @@ class Grid:
             try:
                 while running:
                     bar.set_postfix_str(" ".join(run.name for future, run in running.items() if future.running()))
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    for future in wait(running, timeout=10, return_when=FIRST_COMPLETED).done:  # names begun runs
                         run, error = running.pop(future), future.exception()
                         bar.update()
                         then = [todo[folder] for folder, before in missing.items() if run.folder in before]

@@ -2,14 +2,15 @@
 
 import json
 import logging
-from itertools import product
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from medssl.atomic import replace
 from medssl.benchmark.figures import plot_learning_curves, plot_overlays
-from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results
+from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results, run_folder
 from medssl.benchmark.tables import (
     by_labels,
     in_order,
@@ -135,16 +136,14 @@ def per_class(results: pd.DataFrame) -> pd.DataFrame:
 def per_run(results: pd.DataFrame) -> pd.DataFrame:
     """Return the last step's per-case Dice of every fold (column) and label draw (row)."""
     keys = ["labels", "draw", "method", "fold"]
-    dice = case_dice(at_step(results)).groupby(keys)["dice"].mean().unstack("fold")
-    labels, methods = by_labels(dice.index.unique("labels")), dict.fromkeys(results["method"])
-    order = product(labels, sorted(dice.index.unique("draw")), methods)
-    return dice.loc[[row for row in order if row in dice.index]]
+    return in_order(case_dice(at_step(results)).groupby(keys)["dice"].mean().unstack("fold"), results)
 
 
 def what_was_seen(folder: Path, results: pd.DataFrame) -> str:
     """Say whether the weights that the tabled fine-tunings started from had seen images of their test subjects."""
-    runs = results[["method", "labels", "fold", "draw"]].drop_duplicates().itertuples(index=False)
-    files = [folder / "finetune" / f"{r.method}/m{r.labels}_fold{r.fold}_draw{r.draw}" / "model.json" for r in runs]
+    cells = results[["method", "labels", "fold", "draw"]].drop_duplicates()
+    runs: Iterator[Any] = cells.itertuples(index=False)
+    files = [run_folder(folder, run.method, run.labels, run.fold, run.draw) / "model.json" for run in runs]
     receipts = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     starts = [value for receipt in receipts for key, value in receipt.items() if key.startswith("pretrained") and value]
     seen = [start.get("test_subjects_seen") for start in starts]

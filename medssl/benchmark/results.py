@@ -10,6 +10,11 @@ from medssl.engine.case_metrics import read_metrics
 FOLDER = re.compile(r"m(?P<labels>\d+|all)_fold(?P<fold>\d+)_draw(?P<draw>\d+)")
 
 
+def run_folder(output_dir: str | Path, method: str, labels: str, fold: int, draw: int) -> Path:
+    """Return where a grid keeps one fine-tuning."""
+    return Path(output_dir) / "finetune" / method / f"m{labels}_fold{fold}_draw{draw}"
+
+
 def read_results(output_dir: str | Path) -> pd.DataFrame:
     """Read the ``metrics.csv`` of every finished fine-tuning.
 

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from monai.bundle import ConfigParser
 
 from medssl.atomic import replace
 from medssl.data import Manifest
@@ -54,8 +55,7 @@ class Run:
         names = [Path(config).name for config in self.configs]
         hashes: dict[str, list[str]] = {name: [] for name in names}
         for name, config in zip(names, self.configs, strict=True):
-            content = json.dumps(yaml.safe_load(Path(config).read_text(encoding="utf-8")))  # comments decide nothing
-            hashes[name].append(hashlib.sha256(content.encode()).hexdigest())
+            hashes[name].append(content_hash(config, Path(config).stat().st_mtime_ns))
         data, before = self.manifest.sha256, {option: run.recipe for option, run in self.before.items()}
         parts = {"order of overlays": names, **hashes, "manifest": data, **self.overrides, "before": before}
         return dict(json.loads(json.dumps(parts)))
@@ -111,6 +111,13 @@ def execute(run: Run) -> float:
     text = json.dumps(facts, indent=1)
     replace(run.folder / "finished.json", lambda file: file.write_text(text, encoding="utf-8"))
     return seconds
+
+
+@cache
+def content_hash(config: str, modified: int) -> str:
+    """Return the hash of what a config says; its comments decide nothing. A grid asks for the same ones many times."""
+    content = json.dumps(ConfigParser.load_config_file(config), default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def last_error(log: str) -> str:

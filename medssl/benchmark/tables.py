@@ -75,10 +75,9 @@ def learning_curve(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(table: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Sort rows of (labels, method): numbers of labels as numbers, methods as they come in the results."""
-    methods = list(dict.fromkeys(results["method"]))
-    order = [(label, method) for label in by_labels(table.index.unique("labels")) for method in methods]
-    return table.loc[[pair for pair in order if pair in table.index]]
+    """Sort rows by their levels: numbers of labels as numbers, methods as they come in the results."""
+    known = {"labels": by_labels(table.index.unique("labels")), "method": list(dict.fromkeys(results["method"]))}
+    return table.sort_index(key=lambda level: level.map(known[level.name].index) if level.name in known else level)
 
 
 def to_markdown(table: pd.DataFrame, digits: int = 3) -> str:

@@ -158,7 +158,7 @@ def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
             problems.append(f"{pointers}: {named[0][1]} must stand once; it stands {len(named)} times")
     if len(missing) > 1 and len(missing) == len(places):
         lies = "lies below" if root.is_dir() else "is there, nor the folder"
-        wish = "give the data folder, --root here, --dataset_dir in a bundle"
+        wish = "give the data folder: --root of python -m medssl, --dataset_dir of a bundle"
         missing = [f"/: none of the {len(missing)} files {lies} {root}; {wish}"]
     return problems + missing
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+
+from medssl.transforms.spacing import spans_space, voxel_axis
 
 # What nibabel and gzip raise on damaged files and on headers that promise what no memory holds.
 UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
@@ -52,12 +55,30 @@ def fault(file: Path) -> str | None:
         shape = scan.shape
         if min(shape, default=0) < 1 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)):
             return f"must be one volume, has shape {shape}"
+        if not spans_space(scan.affine):
+            return f"has an affine that is not finite or does not span three axes, {scan.affine.tolist()}"
         stored = scan.dataobj.offset + math.prod(shape) * scan.dataobj.dtype.itemsize
         if length(file) != stored % 2**32:
             np.asarray(scan.dataobj)  # cut off, which raises, or compressed in parts
     except UNREADABLE as error:
         return f"cannot be read ({error or type(error).__name__})"
     return None
+
+
+def slicing(file: str | Path, slice_axis: str) -> str:
+    """Say how a scan is sliced: whether the slice axis is right is for a person to see.
+
+    Raises:
+        ValueError: if it is not one whole volume.
+    """
+    if problem := fault(Path(file)):
+        raise ValueError(f"{file}: {problem}")
+    scan = nib.load(file)
+    axis, sizes = voxel_axis(scan.affine, slice_axis), voxel_sizes(scan.affine)
+    pixels = " x ".join(str(size) for other, size in enumerate(scan.shape[:3]) if other != axis)
+    text = f"{Path(file).name}: {scan.shape[axis]} slices of {pixels} along {slice_axis}, {sizes[axis]:.3g} mm apart"
+    doubt = f"; its voxels are longest, {sizes.max():.3g} mm, along another axis: is slice_axis right?"
+    return text + (doubt if sizes[axis] < 0.99 * sizes.max() else "")
 
 
 def length(file: Path) -> int:

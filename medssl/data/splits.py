@@ -12,8 +12,6 @@ import numpy as np
 from medssl.data.manifest import Manifest, Record
 from medssl.data.manifest_checks import SECTIONS
 
-ON_COMMAND_LINE = " (on a command line '$None')"
-
 
 @dataclass(frozen=True)
 class Split:
@@ -94,7 +92,7 @@ def split(
     if num_labelled is not None and not (isinstance(num_labelled, Integral) and 1 <= num_labelled <= len(training)):
         raise ValueError(
             f"num_labelled must be 1 to {len(training)}, the training subjects of fold {fold}, got {num_labelled!r}; "
-            f"None takes all of them{ON_COMMAND_LINE}."
+            "None takes all of them."
         )
     drawn = set(training[:num_labelled])
 
@@ -163,10 +161,9 @@ def held_out_subjects(manifest: Manifest, fold: int | None) -> set[str]:
             )
         return {record["subject_id"] for record in manifest.test + manifest.validation}
     available = fold_subjects(manifest)
-    if fold not in list(available):
+    if fold not in list(available):  # a list: a fold from a command line may be one, which has no hash
         raise ValueError(
-            f"fold must be one of {sorted(available)}, got {fold!r}; "
-            f"None tests on the manifest's test section{ON_COMMAND_LINE}."
+            f"fold must be one of {sorted(available)}, got {fold!r}; None tests on the manifest's test section."
         )
     return available[fold]
 

@@ -22,8 +22,9 @@ SPELLINGS = {"true": "True", "false": "False", "null": "'$None'", "none": "'$Non
 def guard_command_line(argv: Sequence[str] | None = None) -> None:
     """Check the options of ``python -m monai.bundle run``, and from now on repeat an error's cause as its last line.
 
-    MONAI adds an option that no config knows, drops one that is None, and reads ``false`` as a word, which is true.
-    Only ids at the top of a config are judged: below, MONAI or the constructor that is given too much complains.
+    MONAI adds an option that no config knows, drops one that is None, reads ``false`` as a word, which is true, and
+    takes a word where the config has a number. Only ids at the top of a config are judged: below, MONAI or the
+    constructor that is given too much complains.
 
     Args:
         argv: the command line; None is the process's own. Where it is another program's, this does nothing.
@@ -53,7 +54,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} None: MONAI drops it; write --{name} '$None'")
         elif name in known and isinstance(value, str) and value in SPELLINGS:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
-        elif wanted := unlike(value, config.config.get(name)):
+        elif wanted := wanted_kind(value, config.config.get(name)):
             problems.append(f"--{name} {value}: must be {wanted}")
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
@@ -64,9 +65,9 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def unlike(given: Any, configured: Any) -> str | None:
+def wanted_kind(given: Any, configured: Any) -> str | None:
     """Say what an option must be where the config has a number, a list or a truth value, and another kind came."""
-    if isinstance(given, str) and given.startswith(("$", "@")):
+    if isinstance(given, str) and given.startswith(("$", "@", "%")):
         return None
     kinds = {bool: "True or False", int: "a number", float: "a number", list: "a list", tuple: "a list"}
     wanted, got = kinds.get(type(configured)), kinds.get(type(given))
@@ -119,7 +120,7 @@ def show_cause(kind: type[BaseException], error: BaseException, trace: Traceback
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
     if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("stopped by Ctrl-C; the same command goes on from what is written.\n")
+        sys.stderr.write("stopped by Ctrl-C.\n")
         return
     sys.__excepthook__(kind, error, trace)
     cause = reason(error)

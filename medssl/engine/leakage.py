@@ -11,6 +11,7 @@ from medssl.data.splits import with_duplicates
 from medssl.engine.receipt import read_receipt
 
 logger = logging.getLogger(__name__)
+OTHER_NAMES = "%s learnt from %s, which shares scans with %s: test subjects may be among them under other names."
 
 
 def provenance(
@@ -27,8 +28,8 @@ def provenance(
             of and listed.
 
     Returns:
-        ``checkpoint`` and its ``sha256``; where it has a receipt, ``method`` and ``test_subjects_seen``, None where it
-        was pre-trained on another data set and names say nothing. None without a checkpoint.
+        ``checkpoint`` and its ``sha256``; where it has a receipt, ``method`` and ``test_subjects_seen``, None where
+        names cannot tell: it was pre-trained on another data set. None without a checkpoint.
 
     Raises:
         ValueError: if fine-tuning made the checkpoint: whom it learnt from would be forgotten.
@@ -45,22 +46,23 @@ def provenance(
             logger.warning(
                 "%s was pre-trained with %s %s and is fine-tuned with %s.", checkpoint, key, receipt[key], value
             )
-    learnt = subjects_of(receipt, "subjects", manifest, checkpoint)
-    if learnt is None:
-        return {**facts, "method": receipt.get("method"), "test_subjects_seen": None}
-    seen = sorted(name for name in set(test_subjects) if with_duplicates({name}, manifest.duplicates) & learnt)
+    learnt, names_tell = learnt_from(receipt, "subjects", manifest)
+    seen = sorted(name for name in test_subjects if with_duplicates({name}, manifest.duplicates) & learnt)
     if seen:
         logger.warning(
             "%s saw the images of %d of %d test subjects: report the result as transductive.",
-            *(checkpoint, len(seen), len(set(test_subjects))),
+            *(checkpoint, len(seen), len(test_subjects)),
         )
-    return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen}
+    elif learnt and not names_tell:
+        logger.warning(OTHER_NAMES, checkpoint, receipt["manifest"], manifest.name)
+    return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen if seen or names_tell else None}
 
 
 def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Sequence[str]) -> None:
     """Refuse to test weights on subjects whose labels made or chose them, or on labels that mean something else.
 
-    Weights that are declared as chosen on the test fold are warned of.
+    Weights that are declared as chosen on the test fold are warned of, and those that learnt from a data set that
+    shares scans with this one, where a test subject may have another name.
 
     Raises:
         ValueError: naming the subjects, or both lists of classes.
@@ -73,27 +75,27 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
             "give the manifest it was trained with."
         )
     tested = with_duplicates(set(test_subjects), manifest.duplicates)
-    for key, what in (("labelled", "trained"), ("chosen_on", "chosen")):
-        learnt = sorted(tested & (subjects_of(receipt, key, manifest, checkpoint) or set()))
-        if learnt and receipt["selection"] == "the test fold" and what == "chosen":
+    labelled, names_tell = learnt_from(receipt, "labelled", manifest)
+    chosen_on, _ = learnt_from(receipt, "chosen_on", manifest)
+    for what, subjects in (("trained", tested & labelled), ("chosen", tested & chosen_on)):
+        if subjects and what == "chosen" and receipt["selection"] == "the test fold":
             logger.warning("%s was chosen on its test fold: report the Dice as such, it flatters.", checkpoint)
-        elif learnt:
+        elif subjects:
             raise ValueError(
-                f"{checkpoint} was {what} on {', '.join(learnt)}, test subjects of this fold or their duplicates; "
-                f"evaluate it on the fold it left out, {receipt['fold']} of {receipt['manifest']}."
+                f"{checkpoint} was {what} on {', '.join(sorted(subjects))}, test subjects of this fold or their "
+                f"duplicates; evaluate it on the fold it left out, {receipt['fold']} of {receipt['manifest']}."
             )
+    if labelled and not names_tell:
+        logger.warning(OTHER_NAMES, checkpoint, receipt["manifest"], manifest.name)
 
 
-def subjects_of(receipt: Mapping[str, Any], key: str, manifest: Manifest, checkpoint: str | Path) -> set[str] | None:
-    """Return the subjects that a receipt lists, under all their names; None where these say nothing of a data set."""
-    listed = set(receipt.get(key, []))
-    subjects = with_duplicates(listed, receipt.get("duplicates", []))
+def learnt_from(receipt: Mapping[str, Any], key: str, manifest: Manifest) -> tuple[set[str], bool]:
+    """Return the subjects that a receipt lists, under all their names, and whether these tell who is none of them.
+
+    A name of another data set means something only where both share scans, and even there one scan may have two.
+    """
+    subjects = with_duplicates(set(receipt.get(key, [])), receipt.get("duplicates", []))
     if receipt.get("manifest") == manifest.name:
-        return subjects
+        return subjects, True
     shared = receipt.get("manifest") in manifest.overlaps or manifest.name in receipt.get("overlaps", [])
-    if shared and listed and not subjects & manifest.subjects:
-        logger.warning(
-            "%s learnt from %s, which shares scans with %s under other names: they may be test subjects.",
-            *(checkpoint, receipt["manifest"], manifest.name),
-        )
-    return subjects if shared and subjects & manifest.subjects else None
+    return (subjects if shared else set()), False

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from nibabel.affines import voxel_sizes
 
 from medssl.atomic import replace
 from medssl.engine.case_metrics import dice, known_counts
+from medssl.transforms.spacing import voxel_axis
 
 # Okabe and Ito's colours, told apart by everybody.
 COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442"]
@@ -46,7 +46,7 @@ class Overlays:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             score = dice(known_counts(batch, output)).nanmean()
             file = nib.load(batch["image"].meta["filename_or_obj"])
-            axis = voxel_axis(file, self.slice_axis)
+            axis = voxel_axis(file.affine, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)
             image, truth, pred = (np.take(v, place, axis).T for v in (voxels(file), truth, pred))
@@ -72,15 +72,6 @@ class Overlays:
 def voxels(file: nib.Nifti1Image) -> Any:
     """Return the voxels of a file in three dimensions; some carry a fourth of length 1."""
     return np.asarray(file.dataobj).reshape(file.shape[:3])
-
-
-def voxel_axis(image: nib.Nifti1Image, slice_axis: str) -> int:
-    """Return the axis of a file's voxels along which a manifest says it is sliced."""
-    if slice_axis == "largest_spacing":
-        return int(np.argmax(voxel_sizes(image.affine)))
-    opposite = dict(zip("SIAPRL", "ISPALR", strict=True))[slice_axis]
-    codes = nib.aff2axcodes(image.affine)
-    return codes.index(slice_axis if slice_axis in codes else opposite)
 
 
 def fullest_slice(label: Any, axis: int) -> int:

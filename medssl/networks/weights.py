@@ -87,7 +87,7 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     if problems or not given:
         shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
         raise ValueError(
-            f"{path}{built(path)} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
+            f"{path}{described(path)} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
             f"The network has {children(own)}, the file {children(given)}: build the network that was pre-trained."
         )
     network.load_state_dict(own | given)
@@ -95,10 +95,13 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     return list(given)
 
 
-def built(path: Path) -> str:
+def described(path: Path) -> str:
     """Return, in brackets, what the receipt beside weights says of their network; nothing where there is none."""
     file = path.with_suffix(".json")
-    receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:  # damaged: what is wrong with the weights is worth more
+        return ""
     facts = [f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width") if key in receipt]
     return f" ({', '.join(facts)})" if facts else ""
 

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Orientation, Spacing
 from monai.transforms.spatial.functional import orientation
 from monai.utils import TraceKeys, ensure_tuple_rep
+from nibabel.affines import voxel_sizes
 
 from medssl.transforms.origin import origin
 
@@ -92,9 +93,8 @@ class ResampleToSpacing(InvertibleTransform):
         if not isinstance(volume, MetaTensor):
             raise ValueError("a volume must have an affine, got a plain tensor; load it with LoadImaged.")
         affine = np.asarray(volume.affine, dtype=float)
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        flat = not np.isfinite(affine).all() or (sizes == 0).any()
-        if flat or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6:
+        sizes = voxel_sizes(affine)
+        if not spans_space(affine):
             raise ValueError(
                 f"an affine must be finite and span three axes, got {affine.tolist()}{origin(volume)}; "
                 "repair the header or leave the case out."
@@ -114,6 +114,22 @@ class ResampleToSpacing(InvertibleTransform):
             )
         letter = nib.aff2axcodes(affine)[int(sizes.argmax())]
         return {"I": "S", "P": "A", "L": "R"}.get(letter, letter)
+
+
+def spans_space(affine: np.ndarray) -> bool:
+    """Whether an affine is finite and its axes do not lie in a plane."""
+    sizes = voxel_sizes(affine)
+    finite = np.isfinite(affine).all() and (sizes > 0).all()
+    return bool(finite and abs(np.linalg.det(affine[:3, :3] / sizes)) >= 1e-6)
+
+
+def voxel_axis(affine: np.ndarray, slice_axis: str) -> int:
+    """Return the axis of a file's voxels along which :py:class:`ResampleToSpacing` slices it."""
+    if slice_axis == "largest_spacing":
+        return int(np.argmax(voxel_sizes(affine)))
+    opposite = dict(zip("SIAPRL", "ISPALR", strict=True))[slice_axis]
+    codes = nib.aff2axcodes(affine)
+    return codes.index(slice_axis if slice_axis in codes else opposite)
 
 
 class ResampleToSpacingd(MapTransform, InvertibleTransform):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from medssl.benchmark import (
     pooled_dice,
     to_markdown,
 )
+from medssl.benchmark.report import per_run, what_was_seen
+from medssl.benchmark.results import run_folder
 
 
 def rows(method, fold, subject, dices, step=100, draw=0, labels="2", counts=(1, 1, 1)):
@@ -177,3 +181,33 @@ def test_the_last_step_is_that_of_each_run_where_runs_differ_in_length():
     shown = mean_std_table(table).loc["random"]
     assert shown["2"] == "0.500(-)"
     assert shown["6"] == "0.700(-)"
+
+
+def test_every_run_is_listed_by_numbers_of_labels_draws_and_methods_as_they_came():
+    cells = [("sal", "10", 0), ("random", "10", 0), ("sal", "2", 1), ("sal", "2", 0), ("random", "2", 0)]
+    table = [row for method, label, draw in cells for row in rows(method, 0, "x", (0.5, 0.5), draw=draw, labels=label)]
+    assert per_run(pd.DataFrame(table)).index.tolist() == [
+        ("2", 0, "sal"),
+        ("2", 0, "random"),
+        ("2", 1, "sal"),
+        ("10", 0, "sal"),
+        ("10", 0, "random"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ("nobody pre-trained", "Nothing was pre-trained."),
+        ([], "The pre-trainings saw no test subject."),
+        (None, "Of some weights it is not known whether they saw test subjects."),
+        (["x0"], "Transductive: pre-trainings saw the images, not the labels, of test subjects."),
+    ],
+)
+def test_the_report_says_whether_test_subjects_were_seen(seen, said, results, tmp_path):
+    for method, fold in (("random", 0), ("random", 1), ("sal", 0), ("sal", 1)):
+        folder = run_folder(tmp_path, method, "2", fold, 0)
+        folder.mkdir(parents=True)
+        start = None if method == "random" or seen == "nobody pre-trained" else {"test_subjects_seen": seen}
+        (folder / "model.json").write_text(json.dumps({"pretrained": start, "pretrained_local": None}))
+    assert what_was_seen(tmp_path, results) == said

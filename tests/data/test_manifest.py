@@ -45,6 +45,11 @@ def write(tmp_path):
     return write
 
 
+def save_first_scan(folder):
+    """Make the first image a volume of three slices of 5 x 4, 8 mm apart."""
+    nib.save(nib.Nifti1Image(np.zeros((5, 4, 3), np.int16), np.diag([1, 1, 8, 1])), folder / "images" / "a.nii.gz")
+
+
 def test_records_hold_absolute_paths_and_the_rest_as_written(write, tmp_path):
     manifest = load_manifest(write())
     assert manifest.training[0]["image"] == str(tmp_path / "images/a.nii.gz")
@@ -219,7 +224,8 @@ def test_the_readme_names_every_key_of_the_schema():
     assert [key for key in keys if f"`{key}`" not in readme] == []
 
 
-def test_the_command_shows_the_problems_and_fails(write, caplog):
+def test_the_command_shows_the_problems_and_fails(write, caplog, tmp_path):
+    save_first_scan(tmp_path)
     caplog.set_level("INFO")
     assert main(["manifest", str(write())]) == 0
     assert "two hearts" in caplog.text
@@ -248,11 +254,16 @@ def test_a_broken_record_is_not_blamed_on_the_lists_of_subjects(write):
 )
 def test_the_check_shows_how_the_first_scan_is_sliced(write, tmp_path, caplog, axis, said):
     path = write(change("slice_axis", value=axis))
-    nib.save(nib.Nifti1Image(np.zeros((5, 4, 3), np.int16), np.diag([1, 1, 8, 1])), tmp_path / "images" / "a.nii.gz")
+    save_first_scan(tmp_path)
     with caplog.at_level("INFO"):
         assert main(["manifest", str(path)]) == 0
     assert said in caplog.text
     assert ("is slice_axis right" in caplog.text) == (axis == "A")
+
+
+def test_a_first_scan_that_cannot_be_read_fails_the_check(write, caplog):
+    assert main(["manifest", str(write())]) == 1
+    assert "a.nii.gz: cannot be read (" in caplog.text
 
 
 def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_path):
@@ -260,6 +271,7 @@ def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_pa
         for record in raw["training"]:
             del record["fold"]
 
+    save_first_scan(tmp_path)
     with caplog.at_level("INFO"):
         assert main(["manifest", str(write())]) == 0
         assert "folds: 0 (1 subjects), 1 (1 subjects)" in caplog.text

@@ -41,6 +41,16 @@ def test_what_cannot_be_segmented_is_listed_before_anything_is(tmp_path):
     ]
 
 
+def test_a_scan_whose_axes_lie_in_a_plane_is_named(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None), tmp_path / "flat.nii")
+    header = bytearray((tmp_path / "flat.nii").read_bytes())
+    header[254:256] = np.array([1], np.int16).tobytes()  # the affine is that of three rows, all zero
+    header[280:328] = bytes(48)
+    (tmp_path / "flat.nii").write_bytes(header)
+    with pytest.raises(ValueError, match=r"flat.nii: has an affine that is not finite or does not span three axes"):
+        find_scans(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
 def test_a_scan_that_is_cut_off_is_named_before_anything_is_segmented(tmp_path, name):
     voxels = np.random.default_rng(0).integers(0, 999, (40, 50, 60)).astype(np.int16)

@@ -50,7 +50,18 @@ def test_every_problem_is_listed_at_once():
 
 def test_an_option_of_another_kind_than_the_configs_is_refused_with_an_example():
     with pytest.raises(ValueError, match="options that would not do what they say") as caught:
-        guard("--max_epochs", "two", "--image_size", "128", "--resume", "yes", "--flip_prob", "$1/2", "--dropout", "0")
+        guard(
+            "--max_epochs",
+            "two",
+            "--image_size",
+            "128",
+            "--resume",
+            "yes",
+            "--flip_prob",
+            "$1/2",
+            "--crop_size",
+            "%image_size",
+        )
     assert str(caught.value).splitlines()[1:] == [
         "  --max_epochs two: must be a number, such as 6",
         "  --image_size 128: must be a list, such as [128, 128]",
@@ -60,7 +71,7 @@ def test_an_option_of_another_kind_than_the_configs_is_refused_with_an_example()
 
 def test_ctrl_c_is_told_in_a_line(capsys):
     show_cause(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err == "stopped by Ctrl-C; the same command goes on from what is written.\n"
+    assert capsys.readouterr().err == "stopped by Ctrl-C.\n"
 
 
 def test_options_of_an_arguments_file_are_checked_too(tmp_path):

@@ -9,23 +9,7 @@ from monai.data import MetaTensor
 from torch.nn.functional import one_hot
 
 from medssl.engine import Overlays
-from medssl.engine.overlays import fullest_slice, voxel_axis
-
-
-@pytest.mark.parametrize(
-    ("codes", "slice_axis", "axis"),
-    [("RAS", "S", 2), ("LPI", "S", 2), ("PSR", "S", 1), ("PSR", "A", 0), ("ASL", "R", 2)],
-)
-def test_slices_are_cut_where_the_manifest_says_whatever_the_order_of_the_axes(codes, slice_axis, axis):
-    ras, wanted = (nib.orientations.axcodes2ornt(c) for c in ("RAS", codes))
-    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
-    turned = image.as_reoriented(nib.orientations.ornt_transform(ras, wanted))
-    assert voxel_axis(turned, slice_axis) == axis
-
-
-def test_oblique_stacks_are_cut_along_their_largest_spacing():
-    affine = np.diag([1.4, 10.0, 1.4, 1.0])
-    assert voxel_axis(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine), "largest_spacing") == 1
+from medssl.engine.overlays import fullest_slice
 
 
 def test_the_slice_shown_holds_the_most_foreground():

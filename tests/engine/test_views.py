@@ -1,6 +1,6 @@
 import torch
 
-from medssl.engine import PrepareViews
+from medssl.engine import PrepareDeformedViews, PrepareViews
 
 
 def test_two_views_are_drawn_and_subjects_numbered_within_the_batch():
@@ -26,3 +26,24 @@ def test_two_views_are_drawn_and_subjects_numbered_within_the_batch():
         "depth": [9, 8, 9],
         "subject": [1, 0, 1],
     }
+
+
+def test_regions_are_deformed_with_their_image_and_counted_before():
+    def shift(images, regions):
+        return images.roll(1, -1), None if regions is None else regions.roll(1, -1)
+
+    batch = {"image": torch.arange(4.0).view(1, 1, 1, 4), "regions": torch.tensor([[[[0, 0, 1, 6]]]])}
+    prepared, target = PrepareDeformedViews(None, shift, intensity=lambda images: images * 10)(batch, "cpu")
+    assert target is None
+    assert prepared["num_regions"] == 7
+    assert {key: prepared[key].flatten().tolist() for key in ("view_1", "view_2", "regions_1", "regions_2")} == {
+        "view_1": [0, 10, 20, 30],
+        "view_2": [30, 0, 10, 20],
+        "regions_1": [0, 0, 1, 6],
+        "regions_2": [6, 0, 0, 1],
+    }
+
+
+def test_a_batch_without_regions_gives_two_views_alone():
+    prepared, _ = PrepareDeformedViews(None, None)({"image": torch.ones(2, 1, 4, 4)}, "cpu")
+    assert sorted(prepared) == ["view_1", "view_2"]

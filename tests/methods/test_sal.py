@@ -75,3 +75,9 @@ def test_pairs_far_apart_are_left_out(make_batch):
     pairs = make_sal(threshold=0.2).pairs(data["subject"], data["index"], data["depth"])
     assert not pairs[0, 0, 1]  # 2 of 9 slices apart
     assert pairs[0, 0, 2]  # the other view of the slice
+
+
+def test_a_batch_that_is_not_half_of_one_subject_and_half_of_another_is_refused(make_batch):
+    odd = {key: value[:-1] if torch.is_tensor(value) else value for key, value in make_batch().items()}
+    with pytest.raises(ValueError, match=r"half of a batch is of one subject, .* draw an even number"):
+        make_sal()(odd)

@@ -11,6 +11,7 @@ from monai.transforms import Compose, EnsureTyped, Invertd, LoadImaged, Orientat
 from scipy.spatial.transform import Rotation
 
 from medssl.transforms import ResampleToSpacing, ResampleToSpacingd
+from medssl.transforms.spacing import voxel_axis
 
 SPACING = (3.0, 1.0, 2.0)  # of (S, P, L)
 
@@ -307,3 +308,18 @@ def test_refuses_a_gantry_tilt_left_in_the_affine():
 def test_refuses_to_guess_between_two_axes_of_largest_spacing():
     with pytest.raises(ValueError, match=r"one axis of largest spacing, got \[2.0, 1.0, 2.0\] mm; name the slice axis"):
         ResampleToSpacing(slice_axis="largest_spacing")(volume(spacing=(2.0, 1.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("codes", "slice_axis", "axis"),
+    [("RAS", "S", 2), ("LPI", "S", 2), ("PSR", "S", 1), ("PSR", "A", 0), ("ASL", "R", 2)],
+)
+def test_the_axis_of_the_file_is_the_one_that_the_manifest_says_whatever_their_order(codes, slice_axis, axis):
+    ras, wanted = (nib.orientations.axcodes2ornt(c) for c in ("RAS", codes))
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    turned = image.as_reoriented(nib.orientations.ornt_transform(ras, wanted))
+    assert voxel_axis(turned.affine, slice_axis) == axis
+
+
+def test_the_axis_of_largest_spacing_is_found_in_the_file():
+    assert voxel_axis(np.diag([1.4, 10.0, 1.4, 1.0]), "largest_spacing") == 1
