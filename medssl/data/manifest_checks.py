@@ -122,6 +122,8 @@ def wrong_names(rows: list[Row], raw: dict[str, Any]) -> list[str]:
     for key, pair in raw.get("window", {}).items():
         if isinstance(pair, list) and not pair[0] < pair[1]:
             problems.append(f"/window/{key}: must be a lowest and a highest value, got {pair}; exchange them")
+        elif key == "percentiles" and pair[1] <= 1:
+            problems.append(f"/window/{key}: they are of a hundred, not fractions, got {pair}; write [1, 99]")
     if "labels" not in raw:
         return problems
     labels = sorted(map(int, raw["labels"]))

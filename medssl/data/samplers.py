@@ -62,13 +62,15 @@ class SubjectPairSampler(Sampler[list[Draw]]):
         seed: of the whole run.
 
     Raises:
-        ValueError: if there are fewer than two subjects.
+        ValueError: if there are fewer than two subjects, or nothing to draw.
     """
 
     def __init__(self, subjects: Sequence[str], num_batches: int, seed: int = 0) -> None:
         names = list(dict.fromkeys(subjects))
         if len(names) < 2:
             raise ValueError(f"a batch takes two different subjects, got {names}; add scans of another subject.")
+        if num_batches < 1:
+            raise ValueError(f"there must be batches to draw, got {num_batches}.")
         self.volumes = [[i for i, subject in enumerate(subjects) if subject == name] for name in names]
         self.num_batches, self.seed = num_batches, seed
         self.epoch = 1

@@ -35,6 +35,8 @@ def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict
     """
     if masks is not None and Path(folder).resolve() == Path(masks).resolve():
         raise ValueError(f"masks must not lie among the scans, got {folder} for both; give output_dir another folder.")
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"scans must be in a folder, got {Path(folder).absolute()}; give the folder of scans.")
     files = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and path.name[0] != ".")
     if not files:
         raise FileNotFoundError(
@@ -55,6 +57,8 @@ def fault(file: Path) -> str | None:
         shape = scan.shape
         if min(shape, default=0) < 1 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)):
             return f"must be one volume, has shape {shape}"
+        if scan.get_data_dtype().kind not in "iuf":
+            return f"must hold real numbers, holds {scan.get_data_dtype()}"
         if not spans_space(scan.affine):
             return f"has an affine that is not finite or does not span three axes, {scan.affine.tolist()}"
         stored = scan.dataobj.offset + math.prod(shape) * scan.dataobj.dtype.itemsize

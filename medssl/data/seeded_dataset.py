@@ -53,9 +53,8 @@ class SeededCacheDataset(CacheDataset):
             record = self.data[idx]
             files = ", ".join(str(record[key]) for key in ("image", "label") if key in record)
             # No RuntimeError: of those, MONAI's, the command line shows what is behind them.
-            raise ValueError(
-                f"case {record.get('case_id', idx)} ({files}) cannot be used: {root_cause(error)}"
-            ) from error
+            reason = " ".join(str(root_cause(error)).split())  # some break lines: the last one says it all
+            raise ValueError(f"case {record.get('case_id', idx)} ({files}) cannot be used: {reason}") from error
 
     def depths(self) -> list[int]:
         """Number of slices of every cached ``image``, ``(C, D, H, W)``."""

@@ -50,8 +50,8 @@ def folds(subjects: Sequence[str], num_folds: int = 5, seed: int = 12345) -> lis
     """
     if not 2 <= num_folds <= len(subjects):
         raise ValueError(
-            f"{len(subjects)} subjects cannot be dealt into {num_folds} folds; add subjects, or give every training "
-            "record of the manifest a fold of its choice."
+            f"{len(subjects)} subjects cannot be dealt into {num_folds} folds; add subjects, give every training "
+            "record of the manifest a fold of its choice, or test on its test section with fold None."
         )
     order = np.arange(len(subjects))
     np.random.RandomState(seed).shuffle(order)

@@ -44,10 +44,13 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     config = ConfigParser()
     config.read_config(called_with.get("config_file"))
     known = {*config.config, *DEFAULT_MLFLOW_SETTINGS["configs"]}
+    config.parse()
     known.update(*(inspect.signature(call).parameters for call in (run, create_workflow, ConfigWorkflow)))
     roots = {name: re.split("#|::", name)[0] for name in called_with}
     problems = [
-        f"--{name}: no config has it{suggestion(root, known)}" for name, root in roots.items() if root not in known
+        f"--{name}: no config has it{suggestion(root, known, config)}"
+        for name, root in roots.items()
+        if root not in known
     ]
     for name, value in given.items():
         if value is None and config.config.get(name) is not None:
@@ -76,7 +79,6 @@ def wanted_kind(given: Any, configured: Any) -> str | None:
 
 def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:
     """List what is missing for some ids to be resolved: an overlay may speak of what only another workflow has."""
-    config.parse()
     items = config.ref_resolver.items
     stack, seen = [name for name in wanted if name in items], set[str]()
     while stack:
@@ -108,9 +110,11 @@ def options(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return what may have been meant, to be added to a message."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+def suggestion(name: str, known: Iterable[str], config: ConfigParser) -> str:
+    """Return what may have been meant, to be added to a message: a name within a config, or one that is much alike."""
+    items = [item for item in config.ref_resolver.items if not item.startswith("receipt")]  # which tells, and asks not
+    within = [item.replace("::", "#") for item in items if item.split("::")[-1] == name]
+    close = sorted(within, key=len) or difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean --{close[0]}?" if close else ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from medssl.data import Manifest
 from medssl.data.splits import with_duplicates
 from medssl.engine.receipt import read_receipt
+from medssl.networks.weights import load_tensors
 
 logger = logging.getLogger(__name__)
 OTHER_NAMES = "%s learnt from %s, which shares scans with %s: test subjects may be among them under other names."
@@ -32,12 +33,18 @@ def provenance(
         names cannot tell: it was pre-trained on another data set. None without a checkpoint.
 
     Raises:
-        ValueError: if fine-tuning made the checkpoint: whom it learnt from would be forgotten.
+        ValueError: if fine-tuning made the checkpoint, by its receipt or its head: whom it learnt from would be
+            forgotten.
     """
     if checkpoint is None:
         return None
     facts = {"checkpoint": str(checkpoint), "sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()}
     if not Path(checkpoint).with_suffix(".json").is_file():
+        if any(name.startswith("head.") for name in load_tensors(Path(checkpoint))):
+            raise ValueError(
+                f"{checkpoint} holds a segmentation head: it learnt from labels, and no receipt says whose; start from "
+                "the pretrain bundle's model.pt, or bring the receipt that lay beside these weights."
+            )
         logger.warning("no receipt beside %s: what it saw, and at which spacing and window, is not known.", checkpoint)
         return facts
     receipt = read_receipt(checkpoint, "pretrain")
@@ -62,7 +69,7 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
     """Refuse to test weights on subjects whose labels made or chose them, or on labels that mean something else.
 
     Weights that are declared as chosen on the test fold are warned of, and those that learnt from a data set that
-    shares scans with this one, where a test subject may have another name.
+    shares scans with this one, where a test subject may have another name, or whose pre-training saw test images.
 
     Raises:
         ValueError: naming the subjects, or both lists of classes.
@@ -87,6 +94,9 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
             )
     if labelled and not names_tell:
         logger.warning(OTHER_NAMES, checkpoint, receipt["manifest"], manifest.name)
+    starts = [start for key, start in receipt.items() if key.startswith("pretrained") and start]
+    if any(start.get("test_subjects_seen") for start in starts):
+        logger.warning("%s started from weights that saw test images: report the Dice as transductive.", checkpoint)
 
 
 def learnt_from(receipt: Mapping[str, Any], key: str, manifest: Manifest) -> tuple[set[str], bool]:

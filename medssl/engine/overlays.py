@@ -23,7 +23,7 @@ COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 class Overlays:
     """Draw the worst, the median and the best case of each evaluation, truth beside prediction.
 
-    The slice of a case is the one that holds the most foreground.
+    The slice of a case is the one that holds the most foreground; the Dice is of the whole volume.
 
     Args:
         file: picture to write, anew after every evaluation.
@@ -58,10 +58,12 @@ class Overlays:
         ranked = sorted((case for case in self.cases if not np.isnan(case["dice"])), key=lambda case: case["dice"])
         if not ranked:
             return
-        shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-        figure = Figure(figsize=(6.6, 7.5), layout="constrained")
-        for case, row in zip(shown, figure.subplots(3, 3), strict=True):
-            titles = {"image": case["name"], "truth": "truth", "prediction": f"prediction {case['dice']:.2f}"}
+        places = {len(ranked) - 1: "best", len(ranked) // 2: "median", 0: "worst"}  # of few cases, each once
+        shown = [(name, ranked[place]) for place, name in sorted(places.items())]
+        figure = Figure(figsize=(6.6, 2.5 * len(shown)), layout="constrained")
+        for (which, case), row in zip(shown, figure.subplots(len(shown), 3, squeeze=False), strict=True):
+            heading = f"{which}: {case['name']}"
+            titles = {"image": heading, "truth": "truth", "prediction": f"prediction, Dice {case['dice']:.2f}"}
             for axes, (key, title) in zip(row, titles.items(), strict=True):
                 draw_slice(axes, case["image"], None if key == "image" else case[key], len(self.classes))
                 axes.set_title(title, fontsize="small")

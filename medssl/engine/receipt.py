@@ -24,13 +24,15 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
         bundle: that must have written it, ``"pretrain"`` or ``"finetune"``; None for either.
 
     Raises:
-        FileNotFoundError: if there is none, as the weights' spacing and intensities would have to be guessed; for a
-            folder.
+        FileNotFoundError: if there is none, as the weights' spacing and intensities would have to be guessed; if there
+            are no weights either; for a folder.
         ValueError: if another bundle has written it.
     """
     if Path(path).is_dir():
         raise FileNotFoundError(f"weights must be a file, got the folder {path}; give its {Path(path) / 'model.pt'}.")
     file = Path(path).with_suffix(".json")
+    if not file.is_file() and not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}; correct the path, or train the bundle first.")
     if not file.is_file():
         raise FileNotFoundError(
             f"no receipt {file} beside the weights: spacing, window and size of their images are not known. "

@@ -69,7 +69,8 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     given = load_tensors(path)
     if not isinstance(given, dict) or not all(isinstance(tensor, Tensor) for tensor in given.values()):
         raise ValueError(
-            f"{path} must hold a flat state_dict of tensors; it does not: export the network's parts first."
+            f"{path} must hold a flat state_dict of tensors, it does not; a run's weights are its model.pt, last.pt is "
+            "what it continues from."
         )
     own = network.state_dict()
     problems = [f"{name} has no place" for name in given if name not in own]
@@ -85,10 +86,10 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
         if name.split(".")[0] in touched and name not in given
     ]
     if problems or not given:
-        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise ValueError(
-            f"{path}{described(path)} does not fit {type(network).__name__}: {shown or 'it is empty'}. "
-            f"The network has {children(own)}, the file {children(given)}: build the network that was pre-trained."
+            f"{path} does not fit {type(network).__name__}: {shown or 'it is empty'}. The network has {children(own)}, "
+            f"the file {children(given)}: build the network that the weights are of{described(path)}."
         )
     network.load_state_dict(own | given)
     logger.info("took %d of %d tensors from %s: all of %s.", len(given), len(own), path, ", ".join(sorted(touched)))
@@ -96,14 +97,14 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
 
 
 def described(path: Path) -> str:
-    """Return, in brackets, what the receipt beside weights says of their network; nothing where there is none."""
+    """Return what the receipt beside weights says of their network; nothing where there is none."""
     file = path.with_suffix(".json")
     try:
         receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:  # damaged: what is wrong with the weights is worth more
         return ""
     facts = [f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width") if key in receipt]
-    return f" ({', '.join(facts)})" if facts else ""
+    return f", by their receipt {', '.join(facts)}" if facts else ""
 
 
 def children(state: dict[str, Tensor]) -> str:

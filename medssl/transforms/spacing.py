@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import nibabel as nib
@@ -55,8 +56,10 @@ class ResampleToSpacing(InvertibleTransform):
         padding_mode: str = "border",
         dtype: DtypeLike = np.float32,
     ) -> None:
-        if len(spacing) != 3 or any(side is not None and not 0 < side < float("inf") for side in spacing):
-            raise ValueError(f"spacing must be three positive lengths in mm or None, got {list(spacing)}.")
+        sides = list(spacing) if isinstance(spacing, Sequence) else [spacing]
+        lengths = [side for side in sides if side is not None]
+        if len(sides) != 3 or not all(isinstance(side, Real) and 0 < side < float("inf") for side in lengths):
+            raise ValueError(f"spacing must be three positive lengths in mm or None, got {sides}.")
         if slice_axis != "largest_spacing" and slice_axis not in AXCODES:
             raise ValueError(f"slice_axis must be one of {', '.join(AXCODES)} or largest_spacing, got {slice_axis!r}.")
         if mode not in ("bilinear", "nearest", *range(6)):

@@ -34,7 +34,8 @@ class Window(Transform):
 
     Raises:
         ValueError: if nothing, or both kinds, are asked for, or a range is empty; when called, for NaN or infinite
-            voxels, and where the statistics leave a constant volume. The message names the file.
+            voxels, where the statistics leave a constant volume, and where no voxel of a volume (C, D, H, W) lies
+            within ``hu``. The message names the file.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Window(Transform):
                 raise ValueError(f"{kind} must be a lowest and a highest value, got {list(pair)}.")
         if percentiles is not None and not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles must lie between 0 and 100, got {list(percentiles)}.")
+        if percentiles is not None and percentiles[1] <= 1:
+            raise ValueError(f"percentiles are of a hundred, not fractions, got {list(percentiles)}; write 1 and 99.")
         self.hu = None if hu is None else ScaleIntensityRange(*hu, 0.0, 1.0, clip=True)
         self.percentiles = None if percentiles is None else list(percentiles)
         self.zscore = NormalizeIntensity() if zscore else None
@@ -63,6 +66,13 @@ class Window(Transform):
                 "repair the file or leave the case out."
             )
         if self.hu is not None:
+            outside = highest <= self.hu.a_min or lowest >= self.hu.a_max
+            if outside and volume.ndim > 3:  # a slice may lie in air
+                raise ValueError(
+                    f"no voxel lies within the window {self.hu.a_min:g} to {self.hu.a_max:g}, they are "
+                    f"{float(lowest):g} to {float(highest):g}{origin(volume)}; give a window of this modality, or "
+                    "leave the case out."
+                )
             return self.hu(volume)
         if lowest == highest:
             raise ValueError(

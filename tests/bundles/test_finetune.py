@@ -119,7 +119,7 @@ def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path
 
 def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetuned):
     run_bundle("finetune", ["train", "small", "evaluate"], finetuned / "models")
-    again = pd.read_csv(finetuned / "models" / "eval" / "metrics.csv")
+    again = pd.read_csv(finetuned / "models" / "eval_fold0" / "metrics.csv")
     rows = pd.read_csv(finetuned / "models" / "metrics.csv")
     last = rows[rows["step"] == rows["step"].max()].drop(columns="step").reset_index(drop=True)
     pd.testing.assert_frame_equal(again, last)
@@ -134,7 +134,7 @@ def test_best_weights_are_tested_on_the_test_fold_with_the_spacing_they_were_tra
     run_bundle("finetune", [*overlays, "evaluate"], output, checkpoint=str(output / "best.pt"))
     manifest = load_manifest(phantoms)
     tested = {record["case_id"] for record in split(manifest, fold=0).test}
-    assert set(pd.read_csv(output / "eval" / "metrics.csv")["case_id"]) == tested
+    assert set(pd.read_csv(output / "eval_fold0" / "metrics.csv")["case_id"]) == tested
     assert not tested & set(pd.read_csv(output / "held_out.csv")["case_id"])
     chosen_on = json.loads((output / "best.json").read_text())["chosen_on"]
     assert chosen_on
@@ -198,7 +198,7 @@ def test_exports_to_torchscript(finetuned, tmp_path):
 
 def test_without_weights_inference_says_what_is_missing(tmp_path, scans):
     shown = refusal(run, config_file=str(CONFIGS / "inference.yaml"), bundle_root=str(tmp_path), dataset_dir=str(scans))
-    assert f"no receipt {tmp_path}/models/model.json beside the weights" in shown
+    assert f"no weights at {tmp_path}/models/model.pt; correct the path" in shown
 
 
 def test_the_last_weights_are_evaluated_whatever_the_interval(run_bundle, tmp_path):

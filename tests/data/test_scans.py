@@ -85,6 +85,21 @@ def test_masks_are_not_written_among_the_scans(tmp_path):
         find_scans(tmp_path, tmp_path / "." / "")
 
 
+def test_what_is_no_folder_is_said_to_be_none(tmp_path):
+    write(tmp_path, "scan.nii")
+    for name in ("nowhere", "scan.nii"):
+        with pytest.raises(FileNotFoundError, match=f"scans must be in a folder, got .*{name}"):
+            find_scans(tmp_path / name)
+
+
+def test_voxels_that_are_no_real_numbers_are_named(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.complex64), np.eye(4)), tmp_path / "complex.nii")
+    colour = np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colour, np.eye(4)), tmp_path / "perfusion.nii")
+    with pytest.raises(ValueError, match=r"complex.nii: must hold real numbers[\s\S]*perfusion.nii: must hold real"):
+        find_scans(tmp_path)
+
+
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no NIfTI file \(.nii, .nii.gz\) in"):
         find_scans(tmp_path)

@@ -159,7 +159,7 @@ def test_refuses_more_labels_than_there_are_subjects():
     with pytest.raises(ValueError, match=r"num_labelled must be 1 to 80, .*got 'two'; None takes all of them"):
         split(manifest(PATIENTS), 0, "two")
     with pytest.raises(
-        ValueError, match="3 subjects cannot be dealt into 5 folds; add subjects, or give every training record"
+        ValueError, match="3 subjects cannot be dealt into 5 folds; add subjects, give every training record"
     ):
         folds(["a", "b", "c"])
 

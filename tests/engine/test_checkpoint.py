@@ -133,6 +133,9 @@ def test_a_kill_at_any_moment_leaves_a_readable_checkpoint(tmp_path):
 
 
 def test_without_a_receipt_nothing_is_guessed(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*model.pt; correct the path"):
+        read_receipt(tmp_path / "model.pt")
+    (tmp_path / "model.pt").touch()
     with pytest.raises(FileNotFoundError, match=r"no receipt .*model.json beside the weights"):
         read_receipt(tmp_path / "model.pt")
 

@@ -37,6 +37,11 @@ def test_a_misspelt_option_is_refused_with_what_was_meant():
         guard("--num_labeled", "2")
 
 
+def test_an_option_that_lies_deeper_is_named_whole():
+    with pytest.raises(ValueError, match=r"--lr: no config has it; did you mean --optimizer#lr\?"):
+        guard("--lr", "0.1")
+
+
 def test_every_problem_is_listed_at_once():
     with pytest.raises(ValueError, match="options that would not do what they say") as caught:
         guard("--fold", "None", "--resume", "false", "--num_labeled", "2", "--gibberish")

@@ -2,6 +2,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from medssl.data import Manifest
 from medssl.engine import provenance, refuse_learnt
@@ -22,8 +23,8 @@ APART = dataclasses.replace(HEARTS, name="other hearts")
 def weights(tmp_path):
     """Write a checkpoint and the receipt that a bundle would write beside it."""
 
-    def write(**facts):
-        (tmp_path / "model.pt").write_bytes(b"weights")
+    def write(part="encoder", **facts):
+        torch.save({f"{part}.weight": torch.zeros(1)}, tmp_path / "model.pt")
         common = {"manifest": "hearts", "classes": list(HEARTS.labels.values()), "fold": 0, "selection": "last"}
         (tmp_path / "model.json").write_text(json.dumps(common | facts))
         return tmp_path / "model.pt"
@@ -119,6 +120,20 @@ def test_weights_without_a_receipt_are_taken_with_a_warning(pretrained, caplog):
     checkpoint.with_suffix(".json").unlink()
     assert sorted(provenance(checkpoint, HEARTS, {}, ["carl"])) == ["checkpoint", "sha256"]
     assert "no receipt beside" in caplog.text
+
+
+def test_a_segmentation_head_without_a_receipt_is_refused(pretrained):
+    checkpoint = pretrained(part="head")
+    checkpoint.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match="holds a segmentation head: it learnt from labels, and no receipt says whose"):
+        provenance(checkpoint, HEARTS, {}, ["carl"])
+
+
+def test_testing_weights_whose_pre_training_saw_test_images_is_said_to_be_transductive(finetuned, caplog):
+    refuse_learnt(finetuned(pretrained=None, pretrained_local={"test_subjects_seen": []}), HEARTS, ["carl"])
+    assert caplog.text == ""
+    refuse_learnt(finetuned(pretrained={"test_subjects_seen": ["carl"]}), HEARTS, ["carl"])
+    assert "started from weights that saw test images: report the Dice as transductive" in caplog.text
 
 
 def test_random_weights_have_no_provenance():

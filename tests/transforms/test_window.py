@@ -58,6 +58,7 @@ def test_refuses_a_constant_volume(window):
         ({"hu": (0, 1), "zscore": True}, "window takes hu, or percentiles and zscore"),
         ({"hu": (240, -160)}, r"hu must be a lowest and a highest value, got \[240, -160\]"),
         ({"percentiles": (-1, 99)}, "between 0 and 100"),
+        ({"percentiles": (0.01, 0.99)}, "are of a hundred, not fractions"),
     ],
 )
 def test_refuses_a_wrong_request(window, message):
@@ -111,6 +112,14 @@ def test_refuses_percentiles_that_leave_nothing():
 
 def test_a_constant_volume_has_its_place_on_a_fixed_scale():
     assert torch.as_tensor(Window(hu=(-160, 240))(torch.full((1, 2, 2, 2), 40.0))).unique().tolist() == [0.5]
+
+
+@pytest.mark.parametrize("value", [-1000.0, 900.0])
+def test_a_volume_outside_a_fixed_scale_is_refused_a_slice_of_air_is_not(value):
+    air = torch.full((1, 4, 4, 4), value) + torch.arange(4)
+    with pytest.raises(ValueError, match=r"no voxel lies within the window -160 to 240, they are .*; give a window"):
+        Window(hu=(-160, 240))(air)
+    assert len(torch.as_tensor(Window(hu=(-160, 240))(air[:, 0])).unique()) == 1
 
 
 def test_a_missing_key_is_passed_over_only_where_that_is_allowed(scan):
