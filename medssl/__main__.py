@@ -124,13 +124,13 @@ def check_manifest(options: argparse.Namespace) -> None:
     manifest = load_manifest(options.path, options.root)
     first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]["image"]
     logging.info(manifest.summary())
-    logging.info(slicing(first, manifest.slice_axis))
     try:
         folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
         logging.info("folds: %s", ", ".join(f"{fold} ({count} subjects)" for fold, count in folds.items()))
     except ValueError as error:
         tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
         logging.warning("no folds: %s As it is: %s.", error, tested)
+    logging.info(slicing(first, manifest.slice_axis))
 
 
 def make_phantoms(options: argparse.Namespace) -> None:

@@ -146,7 +146,9 @@ class Grid:
         with tqdm(total=len(order), desc="benchmark", unit="run") as bar:
             try:
                 while running:
-                    bar.set_postfix_str(" ".join(run.name for future, run in running.items() if future.running()))
+                    names = " ".join(run.name for future, run in running.items() if future.running())
+                    if names != bar.postfix:
+                        bar.set_postfix_str(names)
                     for future in wait(running, timeout=10, return_when=FIRST_COMPLETED).done:  # names begun runs
                         run, error = running.pop(future), future.exception()
                         bar.update()

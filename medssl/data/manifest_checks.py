@@ -123,7 +123,9 @@ def wrong_names(rows: list[Row], raw: dict[str, Any]) -> list[str]:
         if isinstance(pair, list) and not pair[0] < pair[1]:
             problems.append(f"/window/{key}: must be a lowest and a highest value, got {pair}; exchange them")
         elif key == "percentiles" and pair[1] <= 1:
-            problems.append(f"/window/{key}: they are of a hundred, not fractions, got {pair}; write [1, 99]")
+            problems.append(
+                f"/window/{key}: they are of a hundred, not fractions, got {pair}; write {[100 * v for v in pair]}"
+            )
     if "labels" not in raw:
         return problems
     labels = sorted(map(int, raw["labels"]))

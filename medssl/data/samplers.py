@@ -70,7 +70,7 @@ class SubjectPairSampler(Sampler[list[Draw]]):
         if len(names) < 2:
             raise ValueError(f"a batch takes two different subjects, got {names}; add scans of another subject.")
         if num_batches < 1:
-            raise ValueError(f"there must be batches to draw, got {num_batches}.")
+            raise ValueError(f"there must be batches to draw, got {num_batches}; raise steps_per_epoch.")
         self.volumes = [[i for i, subject in enumerate(subjects) if subject == name] for name in names]
         self.num_batches, self.seed = num_batches, seed
         self.epoch = 1

@@ -36,7 +36,7 @@ def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict
     if masks is not None and Path(folder).resolve() == Path(masks).resolve():
         raise ValueError(f"masks must not lie among the scans, got {folder} for both; give output_dir another folder.")
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"scans must be in a folder, got {Path(folder).absolute()}; give the folder of scans.")
+        raise FileNotFoundError(f"no folder {Path(folder).absolute()}; give the one that the scans lie in.")
     files = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and path.name[0] != ".")
     if not files:
         raise FileNotFoundError(

@@ -111,11 +111,13 @@ def options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def suggestion(name: str, known: Iterable[str], config: ConfigParser) -> str:
-    """Return what may have been meant, to be added to a message: a name within a config, or one that is much alike."""
+    """Return what may have been meant, to be added to a message: a name much alike, or the only such in a config."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    if close:
+        return f"; did you mean --{close[0]}?"
     items = [item for item in config.ref_resolver.items if not item.startswith("receipt")]  # which tells, and asks not
     within = [item.replace("::", "#") for item in items if item.split("::")[-1] == name]
-    close = sorted(within, key=len) or difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean --{close[0]}?" if close else ""
+    return f"; did you mean --{within[0]}?" if len(within) == 1 else ""
 
 
 def show_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -29,8 +29,9 @@ def provenance(
             of and listed.
 
     Returns:
-        ``checkpoint`` and its ``sha256``; where it has a receipt, ``method`` and ``test_subjects_seen``, None where
-        names cannot tell: it was pre-trained on another data set. None without a checkpoint.
+        ``checkpoint`` and its ``sha256``; where it has a receipt, ``method``, the ``subjects`` that it saw of this data
+        set or one that shares scans, and ``test_subjects_seen``, None where names cannot tell: it was pre-trained on
+        another data set. None without a checkpoint.
 
     Raises:
         ValueError: if fine-tuning made the checkpoint, by its receipt or its head: whom it learnt from would be
@@ -40,7 +41,8 @@ def provenance(
         return None
     facts = {"checkpoint": str(checkpoint), "sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()}
     if not Path(checkpoint).with_suffix(".json").is_file():
-        if any(name.startswith("head.") for name in load_tensors(Path(checkpoint))):
+        tensors = load_tensors(Path(checkpoint))
+        if isinstance(tensors, dict) and any(str(name).startswith("head.") for name in tensors):
             raise ValueError(
                 f"{checkpoint} holds a segmentation head: it learnt from labels, and no receipt says whose; start from "
                 "the pretrain bundle's model.pt, or bring the receipt that lay beside these weights."
@@ -62,7 +64,8 @@ def provenance(
         )
     elif learnt and not names_tell:
         logger.warning(OTHER_NAMES, checkpoint, receipt["manifest"], manifest.name)
-    return {**facts, "method": receipt.get("method"), "test_subjects_seen": seen if seen or names_tell else None}
+    known = {"method": receipt.get("method"), "subjects": sorted(learnt)}
+    return {**facts, **known, "test_subjects_seen": seen if seen or names_tell else None}
 
 
 def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Sequence[str]) -> None:
@@ -95,7 +98,7 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
     if labelled and not names_tell:
         logger.warning(OTHER_NAMES, checkpoint, receipt["manifest"], manifest.name)
     starts = [start for key, start in receipt.items() if key.startswith("pretrained") and start]
-    if any(start.get("test_subjects_seen") for start in starts):
+    if any(tested & learnt_from({**receipt, **start}, "subjects", manifest)[0] for start in starts):
         logger.warning("%s started from weights that saw test images: report the Dice as transductive.", checkpoint)
 
 

@@ -54,11 +54,11 @@ class Overlays:
             self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
 
     def draw(self, engine: Engine) -> None:
-        """Draw the three cases."""
+        """Draw the cases, three or as many as there are."""
         ranked = sorted((case for case in self.cases if not np.isnan(case["dice"])), key=lambda case: case["dice"])
         if not ranked:
             return
-        places = {len(ranked) - 1: "best", len(ranked) // 2: "median", 0: "worst"}  # of few cases, each once
+        places = {len(ranked) // 2: "median", len(ranked) - 1: "best", 0: "worst"}  # of few cases, each once
         shown = [(name, ranked[place]) for place, name in sorted(places.items())]
         figure = Figure(figsize=(6.6, 2.5 * len(shown)), layout="constrained")
         for (which, case), row in zip(shown, figure.subplots(len(shown), 3, squeeze=False), strict=True):

@@ -36,7 +36,7 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(
             f"no receipt {file} beside the weights: spacing, window and size of their images are not known. "
-            "Give a model.pt that training has written, and copy model.json together with it."
+            f"Give a model.pt that training has written, and copy {file.name} together with it."
         )
     receipt: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if bundle is not None and receipt.get("bundle") != bundle:

@@ -56,9 +56,10 @@ class ResampleToSpacing(InvertibleTransform):
         padding_mode: str = "border",
         dtype: DtypeLike = np.float32,
     ) -> None:
-        sides = list(spacing) if isinstance(spacing, Sequence) else [spacing]
+        sides: list[Any] = list(spacing) if np.iterable(spacing) else [spacing]
         lengths = [side for side in sides if side is not None]
-        if len(sides) != 3 or not all(isinstance(side, Real) and 0 < side < float("inf") for side in lengths):
+        numbers = all(isinstance(side, Real) for side in lengths)
+        if len(sides) != 3 or not numbers or not all(0 < side < float("inf") for side in lengths):
             raise ValueError(f"spacing must be three positive lengths in mm or None, got {sides}.")
         if slice_axis != "largest_spacing" and slice_axis not in AXCODES:
             raise ValueError(f"slice_axis must be one of {', '.join(AXCODES)} or largest_spacing, got {slice_axis!r}.")

@@ -51,7 +51,10 @@ class Window(Transform):
         if percentiles is not None and not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles must lie between 0 and 100, got {list(percentiles)}.")
         if percentiles is not None and percentiles[1] <= 1:
-            raise ValueError(f"percentiles are of a hundred, not fractions, got {list(percentiles)}; write 1 and 99.")
+            raise ValueError(
+                f"percentiles are of a hundred, not fractions, got {list(percentiles)}; write "
+                f"{[100 * value for value in percentiles]}."
+            )
         self.hu = None if hu is None else ScaleIntensityRange(*hu, 0.0, 1.0, clip=True)
         self.percentiles = None if percentiles is None else list(percentiles)
         self.zscore = NormalizeIntensity() if zscore else None
@@ -66,12 +69,12 @@ class Window(Transform):
                 "repair the file or leave the case out."
             )
         if self.hu is not None:
-            outside = highest <= self.hu.a_min or lowest >= self.hu.a_max
+            outside = highest < self.hu.a_min or lowest > self.hu.a_max
             if outside and volume.ndim > 3:  # a slice may lie in air
                 raise ValueError(
                     f"no voxel lies within the window {self.hu.a_min:g} to {self.hu.a_max:g}, they are "
-                    f"{float(lowest):g} to {float(highest):g}{origin(volume)}; give a window of this modality, or "
-                    "leave the case out."
+                    f"{float(lowest):g} to {float(highest):g}{origin(volume)}; is it of this modality and scale? If "
+                    "not, leave the case out."
                 )
             return self.hu(volume)
         if lowest == highest:

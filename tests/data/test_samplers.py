@@ -44,6 +44,8 @@ def test_the_epoch_and_the_seed_decide_every_draw(make):
 
 
 def test_refuses_what_cannot_be_drawn():
+    with pytest.raises(ValueError, match="there must be batches to draw, got 0; raise steps_per_epoch"):
+        SubjectPairSampler(["a", "b"], 0)
     with pytest.raises(ValueError, match="got 0 and 5"):
         VolumeSampler(0, 5)
     with pytest.raises(ValueError, match="one for each of 3 volumes, got 2"):

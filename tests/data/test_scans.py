@@ -88,7 +88,7 @@ def test_masks_are_not_written_among_the_scans(tmp_path):
 def test_what_is_no_folder_is_said_to_be_none(tmp_path):
     write(tmp_path, "scan.nii")
     for name in ("nowhere", "scan.nii"):
-        with pytest.raises(FileNotFoundError, match=f"scans must be in a folder, got .*{name}"):
+        with pytest.raises(FileNotFoundError, match=f"no folder .*{name}; give the one"):
             find_scans(tmp_path / name)
 
 

@@ -130,9 +130,11 @@ def test_a_segmentation_head_without_a_receipt_is_refused(pretrained):
 
 
 def test_testing_weights_whose_pre_training_saw_test_images_is_said_to_be_transductive(finetuned, caplog):
-    refuse_learnt(finetuned(pretrained=None, pretrained_local={"test_subjects_seen": []}), HEARTS, ["carl"])
+    weights = finetuned(pretrained=None, pretrained_local={"subjects": ["bea"]})
+    refuse_learnt(weights, HEARTS, ["carl"])
+    refuse_learnt(weights, APART, ["bea"])
     assert caplog.text == ""
-    refuse_learnt(finetuned(pretrained={"test_subjects_seen": ["carl"]}), HEARTS, ["carl"])
+    refuse_learnt(weights, HEARTS, ["bea", "carl"])
     assert "started from weights that saw test images: report the Dice as transductive" in caplog.text
 
 

@@ -45,3 +45,17 @@ def test_the_picture_shows_worst_median_and_best_and_colours_the_classes(tmp_pat
     assert top.sum() == 0 < bottom.sum()  # the worst prediction, nothing, above; the best below
     assert middle.sum() > right.sum()
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["overlays.png"]
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, ["worst"]), (2, ["worst", "best"]), (4, ["worst", "median", "best"])])
+def test_of_few_cases_each_is_drawn_once(count, names, tmp_path, monkeypatch):
+    overlays = Overlays(tmp_path / "overlays.png", "S", ["background", "ventricle"])
+    blank = np.zeros((4, 4))
+    for case in range(count):
+        drawn = {"image": blank, "truth": blank, "prediction": blank}
+        overlays.cases.append({"name": str(case), "dice": case / 4, **drawn})
+    figures = []
+    monkeypatch.setattr("medssl.engine.overlays.save_figure", lambda figure, _: figures.append(figure))
+    overlays.draw(SimpleNamespace())
+    headings = [axes.get_title().split(":")[0] for axes in figures[0].axes[::3]]
+    assert headings == names

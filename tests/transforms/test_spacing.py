@@ -146,6 +146,8 @@ def test_one_brain_is_the_same_voxel_for_voxel_on_its_own_grid_and_returns_to_ev
     [
         ({"spacing": (1.0, 1.0)}, r"three positive lengths in mm or None, got \[1.0, 1.0\]"),
         ({"spacing": (1.0, 0.0, 1.0)}, "three positive lengths"),
+        ({"spacing": 1.5}, r"three positive lengths in mm or None, got \[1.5\]"),
+        ({"spacing": ["null", 1.5, 1.5]}, r"three positive lengths in mm or None, got \['null', 1.5, 1.5\]"),
         ({"spacing": (None, 1.0, float("nan"))}, "three positive lengths"),
         ({"mode": "trilinear"}, "bilinear, nearest or the order of a spline, 0 to 5, got 'trilinear'"),
         ({"slice_axis": "X"}, "one of S, I, A, P, R, L or largest_spacing, got 'X'"),
@@ -323,3 +325,7 @@ def test_the_axis_of_the_file_is_the_one_that_the_manifest_says_whatever_their_o
 
 def test_the_axis_of_largest_spacing_is_found_in_the_file():
     assert voxel_axis(np.diag([1.4, 10.0, 1.4, 1.0]), "largest_spacing") == 1
+
+
+def test_a_spacing_may_be_an_array():
+    assert ResampleToSpacing(np.array(SPACING))(volume()).shape[1:] == (6, 10, 8)

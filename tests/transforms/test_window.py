@@ -117,7 +117,9 @@ def test_a_constant_volume_has_its_place_on_a_fixed_scale():
 @pytest.mark.parametrize("value", [-1000.0, 900.0])
 def test_a_volume_outside_a_fixed_scale_is_refused_a_slice_of_air_is_not(value):
     air = torch.full((1, 4, 4, 4), value) + torch.arange(4)
-    with pytest.raises(ValueError, match=r"no voxel lies within the window -160 to 240, they are .*; give a window"):
+    with pytest.raises(
+        ValueError, match=r"no voxel lies within the window -160 to 240, they are .*; is it of this modality"
+    ):
         Window(hu=(-160, 240))(air)
     assert len(torch.as_tensor(Window(hu=(-160, 240))(air[:, 0])).unique()) == 1
 
