@@ -115,7 +115,10 @@ def execute(run: Run) -> float:
 
 @cache
 def content_hash(config: str, modified: int) -> str:
-    """Return the hash of what a config says; its comments decide nothing. A grid asks for the same ones many times."""
+    """Return the hash of what a config says; its comments decide nothing.
+
+    A grid asks for the same ones many times; the time at which a file was ``modified`` tells its versions apart.
+    """
     content = json.dumps(ConfigParser.load_config_file(config), default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
