@@ -154,23 +154,24 @@ class RandJointElasticBatch(nn.Module):
         strength = torch.empty(len(images), 1, device=images.device).uniform_(*self.magnitude)  # (B, 1)
         draw = torch.rand(len(images), len(size) * math.prod(num_points(size, self.spacing)), device=images.device)
         points = ((2 * draw - 1) * strength).view(len(images), len(size), *num_points(size, self.spacing))
-        grid = bend(points, size, self.spacing)
+        places = placed(points, size, self.spacing)
         if self.rotation or self.scale or self.shift:
-            grid = self.move(grid)
+            places = self.move(places, size)  # the spline moves with its control points, and these are few
+        grid = spline(places, size, self.spacing)
         return sample(images, grid, "bilinear"), None if labels is None else sample(labels, grid, "nearest")
 
-    def move(self, grid: Tensor) -> Tensor:
-        """Turn, scale and shift sampling grids :math:`(B, *, n)`, each by a draw of its own."""
-        count, dims = len(grid), grid.shape[-1]
+    def move(self, places: Tensor, size: Sequence[int]) -> Tensor:
+        """Turn, scale and shift control points :math:`(B, n, *)` of each image by a draw of its own."""
+        count, dims = places.shape[:2]
         if self.rotation and dims != 2:
             raise ValueError(f"only slices are turned, got images of {dims} dimensions; set rotation to 0.")
-        draw = 2 * torch.rand(count, 2 + dims, device=grid.device) - 1
-        matrix = torch.eye(dims, device=grid.device) * (1 + self.scale * draw[:, :1, None])  # (B, n, n)
+        draw = 2 * torch.rand(count, 2 + dims, device=places.device) - 1
+        matrix = torch.eye(dims, device=places.device) * (1 + self.scale * draw[:, :1, None])  # (B, n, n)
         if self.rotation:
             angle = self.rotation * draw[:, 1]
-            matrix = matrix @ rotation(angle.cos(), angle.sin(), *grid.shape[1:3])
+            matrix = matrix @ rotation(angle.cos(), angle.sin(), *size)
         shift = 2 * self.shift * draw[:, 2:]  # sides are 2 long
-        return (grid.flatten(1, -2) @ matrix.mT + shift[:, None]).view_as(grid)
+        return (matrix @ places.flatten(2) + shift[..., None]).view_as(places)
 
 
 def check(spacing: float, magnitude: float | Sequence[float]) -> tuple[float, tuple[float, float]]:
@@ -203,15 +204,28 @@ def bend(points: Tensor, size: Sequence[int], spacing: float) -> Tensor:
     Returns:
         Grid :math:`(B, *, n)` for ``grid_sample`` with ``align_corners=False``.
     """
-    field = points
+    return spline(placed(points, size, spacing), size, spacing)
+
+
+def placed(points: Tensor, size: Sequence[int], spacing: float) -> Tensor:
+    """Return where displaced control points lie, :math:`(B, n, *)` in the units of ``grid_sample``, last axis first."""
+    places = []
     for axis, side in enumerate(size):
-        weights = spline_weights(side, points.shape[2 + axis], spacing, points.device)  # (side, points)
-        field = torch.tensordot(field, weights, dims=([2], [1]))  # the axis done goes to the end
-    identity = F.affine_grid(
-        torch.eye(len(size), len(size) + 1, device=points.device)[None], [1, 1, *size], align_corners=False
-    )  # (1, *, n), last axis first
-    shift = [2 / side * field[:, axis] for axis, side in enumerate(size)]  # the image is 2 long
-    return identity + torch.stack(shift[::-1], dim=-1)
+        lattice = spacing * (torch.arange(points.shape[2 + axis], device=points.device) - 1)  # pixels
+        along = points[:, axis] + lattice.view(-1, *[1] * (len(size) - 1 - axis))
+        places.append((2 * along + 1) / side - 1)
+    return torch.stack(places[::-1], dim=1)
+
+
+def spline(places: Tensor, size: Sequence[int], spacing: float) -> Tensor:
+    """Return the grid :math:`(B, *, n)` of the cubic B-spline with control points at ``places``.
+
+    Points that lie on their lattice give the identity: so nothing is added at every pixel, but the spline evaluated.
+    """
+    for side in size:
+        weights = spline_weights(side, places.shape[2], spacing, places.device)  # (side, points)
+        places = torch.tensordot(places, weights, dims=([2], [1]))  # the axis done goes to the end
+    return places.movedim(1, -1)  # a view: grid_sample reads it as fast
 
 
 def spline_weights(side: int, points: int, spacing: float, device: torch.device) -> Tensor:
