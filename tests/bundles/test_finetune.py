@@ -66,6 +66,7 @@ APART = {
     "resnet50",
     "select_best",
     "two_branch",
+    "u_net_3d",
     "u_net_branches",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - APART)
@@ -160,6 +161,22 @@ def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path
         assert np.array_equal(mask.affine, scan.affine)
         assert mask.get_data_dtype() == np.uint8
         assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 2, 3}
+
+
+def test_volumes_are_learnt_and_segmented_as_slices_are(run_bundle, scans, tmp_path):
+    size = {"image_size": [16, 32, 32], "max_epochs": 1}
+    before = run_bundle("pretrain", ["train", "lrc", "small", "lrc_3d"], tmp_path / "lrc", num_slices=2, **size)
+    start = {"num_labelled": 2, "pretrained": str(before / "model.pt")}
+    learnt = run_bundle("finetune", ["train", "small", "u_net_3d"], tmp_path / "models", batch_size=2, **start, **size)
+    assert len(pd.read_csv(learnt / "metrics.csv")) > 0
+    again = run_bundle("finetune", ["train", "small", "u_net_3d", "evaluate"], learnt, **size)
+    assert (again / "eval_fold0" / "overlays.png").exists()
+    config, checkpoint, masks = str(CONFIGS / "inference.yaml"), str(learnt / "model.pt"), tmp_path / "masks"
+    run(config_file=config, checkpoint=checkpoint, dataset_dir=str(scans), output_dir=str(masks))
+    for path in scans.iterdir():
+        scan, mask = nib.load(path), nib.load(masks / path.name.replace(".nii", "_seg.nii"))
+        assert mask.shape == scan.shape
+        assert np.array_equal(mask.affine, scan.affine)
 
 
 @pytest.mark.parametrize(("config", "kind"), [("train", "train"), ("inference", "infer")])
