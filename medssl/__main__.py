@@ -90,8 +90,10 @@ def parser() -> argparse.ArgumentParser:
     superpixels.add_argument("--output", type=Path, default=Path("superpixels.png"), help="picture of one slice")
     superpixels.set_defaults(command=show_superpixels)
 
-    embeddings = commands.add_parser("embeddings", help="draw regions beside clusters of a checkpoint's embeddings")
-    embeddings.add_argument("checkpoint", type=Path, help="of the pretrain bundle with lrc.yaml")
+    embeddings = commands.add_parser(
+        "embeddings", help="draw clusters of a checkpoint's embeddings, beside its regions"
+    )
+    embeddings.add_argument("checkpoint", type=Path, help="model.pt of the pretrain or the finetune bundle")
     embeddings.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     embeddings.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
     embeddings.add_argument("--cases", type=int, default=3, help="how many; default: 3")

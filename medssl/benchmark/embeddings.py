@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from monai.transforms import CenterSpatialCrop, ScaleIntensity, SpatialPad
 from scipy.cluster.vq import kmeans2
 from skimage.color import label2rgb
+from torch.nn.functional import interpolate, normalize
 
 from medssl.data import Manifest, store_recipe
 from medssl.data.slice_store import store_transform
 from medssl.engine import read_receipt
 from medssl.engine.overlays import save_figure
-from medssl.networks import UNet, load_pretrained
+from medssl.networks import ResNetUNet, UNet, load_pretrained
 
 
 def plot_embeddings(
@@ -25,38 +26,38 @@ def plot_embeddings(
     num_cases: int = 3,
     num_clusters: int = 8,
 ) -> Path:
-    """Draw slices, their super-pixels, and the k-means clusters of their pixels' embeddings (LRC, figure 3).
+    """Draw slices, the k-means clusters of their pixels' embeddings, and super-pixels between them (LRC, figure 3).
+
+    A pixel's embedding is what the decoder gives it, or, of weights without a decoder, what all levels of the encoder
+    give its place. Weights that were trained without super-pixels are drawn without.
 
     Args:
-        checkpoint: of the pretrain bundle, of a method that trains the decoder of a U-Net too, such as LRC.
+        checkpoint: of the pretrain or the finetune bundle.
         manifest: whose first cases are drawn, the slice in the middle of each.
         file: picture to write.
         num_cases: how many cases.
         num_clusters: k, of each slice by itself.
 
     Raises:
-        ValueError: if the checkpoint is of another network, or has no decoder.
+        ValueError: if the checkpoint is of another network than a U-Net of slices.
     """
     receipt = read_receipt(checkpoint)
-    if receipt.get("network") != "UNet":
-        raise ValueError(f"embeddings are drawn of a UNet, {checkpoint} is of a {receipt.get('network')}.")
-    network = UNet(None, width=receipt["width"], centre_norm=receipt["centre_norm"]).eval()
-    if not any(name.startswith("decoder.") for name in load_pretrained(network, checkpoint)):
-        raise ValueError(f"{checkpoint} holds no decoder, which gives pixels their embeddings; take one of LRC's.")
-    if receipt.get("superpixels") is None:
-        raise ValueError(f"{checkpoint} was pre-trained without super-pixels, which are drawn beside its embeddings.")
-    contract = [receipt[name] for name in ("spacing", "slice_axis", "window", "superpixels")]
-    load = store_transform(store_recipe(*contract))
+    network = network_of(receipt, checkpoint).eval()
+    decoded = any(name.startswith("decoder.") for name in load_pretrained(network, checkpoint))
+    contract = [receipt[name] for name in ("spacing", "slice_axis", "window")]
+    load = store_transform(store_recipe(*contract, receipt.get("superpixels")))
     records = (manifest.training + manifest.unlabeled)[:num_cases]
-    figure = Figure(figsize=(9, 3 * len(records)), layout="constrained")
-    for record, row in zip(records, figure.subplots(len(records), 3, squeeze=False), strict=True):
-        image, labels = middle_slice(load({"image": record["image"]}), receipt["image_size"])
-        with torch.no_grad():
-            embeddings = torch.nn.functional.normalize(network(image[None]), dim=1)[0]  # (D, H, W)
-        vectors = embeddings.flatten(1).T.double().numpy()
-        clusters = kmeans2(vectors, num_clusters, minit="++", seed=0)[1].reshape(image.shape[1:])
-        grey = np.asarray(ScaleIntensity()(image)[0])
-        panels = {record["case_id"]: grey, "super-pixels": colour(labels, grey), "k-means": colour(clusters, grey)}
+    columns = 3 if receipt.get("superpixels") else 2
+    figure = Figure(figsize=(3 * columns, 3 * len(records)), layout="constrained")
+    for record, row in zip(records, figure.subplots(len(records), columns, squeeze=False), strict=True):
+        shown = middle_slice(load({"image": record["image"]}), receipt["image_size"])
+        vectors = embed_pixels(network, shown["image"], decoded).flatten(1).T.double().numpy()
+        clusters = kmeans2(vectors, num_clusters, minit="++", seed=0)[1].reshape(shown["image"].shape[1:])
+        grey = np.asarray(ScaleIntensity()(shown["image"])[0])
+        panels = {record["case_id"]: grey}
+        if "regions" in shown:
+            panels["super-pixels"] = colour(np.asarray(shown["regions"][0]), grey)
+        panels["k-means"] = colour(clusters, grey)
         for axes, (title, panel) in zip(row, panels.items(), strict=True):
             axes.imshow(panel, cmap="gray")
             axes.set_title(title, fontsize="small")
@@ -64,13 +65,37 @@ def plot_embeddings(
     return save_figure(figure, file)
 
 
-def middle_slice(data: Mapping[str, Any], size: list[int]) -> tuple[torch.Tensor, np.ndarray]:
-    """Return the middle of a volume as pre-training sees it: image :math:`(1, H, W)`, regions :math:`(H, W)`."""
+def network_of(receipt: Mapping[str, Any], checkpoint: str | Path) -> UNet | ResNetUNet:
+    """Return the network that a receipt names, for its weights to be loaded into."""
+    classes = len(receipt["classes"]) if "classes" in receipt else None
+    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "UNet":
+        return UNet(classes, width=receipt["width"], centre_norm=receipt["centre_norm"])
+    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "ResNetUNet":
+        return ResNetUNet(classes)
+    raise ValueError(
+        f"embeddings are drawn of a UNet or a ResNetUNet of slices, {checkpoint} is of a {receipt.get('network')} of "
+        f"{receipt.get('spatial_dims', 2)} dimensions; of two branches draw each one's pre-training."
+    )
+
+
+@torch.no_grad()
+def embed_pixels(network: UNet | ResNetUNet, image: torch.Tensor, decoded: bool) -> torch.Tensor:
+    """Return the embedding of every pixel of ``image`` :math:`(1, H, W)`, of length 1: :math:`(D, H, W)`."""
+    levels = network.encoder(image[None])
+    if decoded:
+        return normalize(network.decoder(levels), dim=1)[0]
+    # Every level counts the same: the deep ones have many times the channels.
+    size = list(image.shape[1:])
+    alike = [interpolate(normalize(level, dim=1), size, mode="bilinear") for level in levels]
+    return normalize(torch.cat(alike, dim=1), dim=1)[0]
+
+
+def middle_slice(data: Mapping[str, Any], size: list[int]) -> dict[str, torch.Tensor]:
+    """Return the middle of a volume as training sees it: ``image`` and any ``regions``, :math:`(1, H, W)`."""
     place = data["image"].shape[1] // 2
-    image, regions = (torch.as_tensor(data[key])[:, place] for key in ("image", "regions"))
-    crop = CenterSpatialCrop(size)
-    nowhere = SpatialPad(size, constant_values=-1)(regions)
-    return torch.as_tensor(crop(SpatialPad(size)(image))), np.asarray(crop(nowhere)[0])
+    fit = {"image": SpatialPad(size), "regions": SpatialPad(size, constant_values=-1)}
+    maps = {key: pad(torch.as_tensor(data[key])[:, place]) for key, pad in fit.items() if key in data}
+    return {key: torch.as_tensor(CenterSpatialCrop(size)(padded)) for key, padded in maps.items()}
 
 
 def colour(labels: np.ndarray, grey: np.ndarray) -> np.ndarray:
