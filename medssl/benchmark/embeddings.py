@@ -44,8 +44,8 @@ def plot_embeddings(
     receipt = read_receipt(checkpoint)
     network = network_of(receipt, checkpoint).eval()
     decoded = any(name.startswith("decoder.") for name in load_pretrained(network, checkpoint))
-    contract = [receipt[name] for name in ("spacing", "slice_axis", "window")]
-    load = store_transform(store_recipe(*contract, receipt.get("superpixels")))
+    recipe = store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"], receipt.get("superpixels"))
+    load = store_transform(recipe)
     records = (manifest.training + manifest.unlabeled)[:num_cases]
     columns = 3 if receipt.get("superpixels") else 2
     figure = Figure(figsize=(3 * columns, 3 * len(records)), layout="constrained")

@@ -107,7 +107,8 @@ def add_legend(figure: Figure, classes: Sequence[str]) -> None:
     """Name the classes below a picture, background left out."""
     pairs = zip(class_colours(len(classes)), classes[1:], strict=True)
     handles = [Patch(color=colour, alpha=0.5, label=name) for colour, name in pairs]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize="small", frameon=False)
+    columns = max(1, int(figure.get_figwidth() / 1.6))  # inches a name may take
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
 
 
 def save_figure(figure: Figure, file: str | Path) -> Path:

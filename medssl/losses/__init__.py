@@ -5,7 +5,7 @@ from medssl.losses.info_nce import InfoNCELoss
 from medssl.losses.known_classes import KnownClassesLoss
 from medssl.losses.local_alignment import LocalAlignmentLoss
 from medssl.losses.local_region_contrast import LocalRegionContrastLoss
-from medssl.losses.log_dice import LogDiceLoss
+from medssl.losses.log_dice_ce import LogDiceCELoss
 from medssl.losses.sup_con import SupConLoss
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "KnownClassesLoss",
     "LocalAlignmentLoss",
     "LocalRegionContrastLoss",
-    "LogDiceLoss",
+    "LogDiceCELoss",
     "SupConLoss",
 ]
