@@ -13,7 +13,7 @@ from medssl.benchmark import (
     pooled_dice,
     to_markdown,
 )
-from medssl.benchmark.report import per_run, what_was_seen
+from medssl.benchmark.report import false_voxels, per_run, what_was_seen
 from medssl.benchmark.results import run_folder
 
 
@@ -193,6 +193,12 @@ def test_every_run_is_listed_by_numbers_of_labels_draws_and_methods_as_they_came
         ("10", 0, "sal"),
         ("10", 0, "random"),
     ]
+
+
+def test_a_flood_in_one_run_of_many_is_seen():
+    table = [*rows("random", 0, "x", (1, 1), counts=(10, 5, 0)), *rows("random", 1, "y", (0, 0), counts=(1, 900, 8))]
+    table += rows("random", 2, "z", (0, 0), counts=(0, 7, 0))  # a class that is not there has no voxel to compare with
+    assert false_voxels(pd.DataFrame(table)).loc[("2", "random")].tolist() == [100, 100]
 
 
 @pytest.mark.parametrize(
