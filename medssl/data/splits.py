@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ import numpy as np
 from medssl.data.manifest import Manifest, Record
 from medssl.data.manifest_checks import SECTIONS
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Split:
     """Records of one fold and one draw of labels.
 
     Attributes:
-        labelled: of the subjects whose labels may be learnt from.
+        labelled: of the subjects whose labels may be learnt from. A class that none of them had contoured is said to be
+            known, and absent, in all: as an unknown one it would cost nothing anywhere, and cover the image.
         held_out: labelled, of the training subjects that were not drawn, nor are duplicates of the drawn.
         test: labelled, of the fold's subjects.
     """
@@ -100,7 +104,21 @@ def split(
         return [finetune_record(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
     test = of(held) if fold is not None else [finetune_record(manifest, record) for record in own_test(manifest)]
-    return Split(of(drawn), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
+    return Split(learnable(manifest, of(drawn)), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
+
+
+def learnable(manifest: Manifest, labelled: list[Record]) -> list[Record]:
+    """Return labelled records whose classes can all be learnt, one that was nowhere contoured as absent."""
+    classes = manifest.labels.keys() - {0}
+    nowhere = classes.difference(*(record.get("known_classes", classes) for record in labelled))
+    if not nowhere:
+        return labelled
+    logger.warning(
+        "none of the labelled subjects has contours of %s: it is learnt as background, and missed wherever it is; draw "
+        "more subjects, or others, to learn it.",
+        ", ".join(manifest.labels[label] for label in sorted(nowhere)),
+    )
+    return [{**record, "known_classes": sorted({*record["known_classes"], *nowhere})} for record in labelled]
 
 
 def pretrain_records(

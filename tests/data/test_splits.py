@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.data import Manifest, folds, label_draw, pretrain_records, split
-from medssl.data.splits import with_duplicates
+from medssl.data.splits import fold_subjects, with_duplicates
 
 PATIENTS = [f"patient{number:03d}" for number in range(1, 101)]
 # Labelled subjects of the PCL reference, the first of each fold: random.seed(1234), random.sample of the training keys.
@@ -189,6 +189,20 @@ def test_records_say_which_classes_were_contoured_only_where_some_were_not():
     parts = split(data, 0)
     marked = {r["subject_id"] for r in parts.labelled + parts.test if "known_classes" in r}
     assert marked == {"a"}
+
+
+def test_a_class_that_no_labelled_subject_had_contoured_is_learnt_as_absent(caplog):
+    data = manifest(["a", "b", "c", "d", "e"])
+    data.labels[2] = "spleen"
+    for record in data.training:
+        record["known_classes"] = [1, 2] if record["subject_id"] == "a" else [1]
+    (fold,) = (n for n, held in fold_subjects(data).items() if "a" in held)
+    parts = split(data, fold)
+    assert all(record["known_classes"] == [1, 2] for record in parts.labelled)
+    assert "none of the labelled subjects has contours of spleen: it is learnt as background" in caplog.text
+    parts = split(data, (fold + 1) % 5)  # a has all classes, and no list of them
+    assert {r["subject_id"]: r.get("known_classes") for r in parts.labelled if r["subject_id"] == "a"} == {"a": None}
+    assert all(r["known_classes"] == [1] for r in parts.labelled if r["subject_id"] != "a")
 
 
 def test_there_must_be_subjects_to_choose_weights_by():
