@@ -4,7 +4,7 @@ from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
 from medssl.data.prepare_store import prepare
 from medssl.data.region_quality import compare_superpixels
-from medssl.data.samplers import SubjectPairSampler, VolumeSampler
+from medssl.data.samplers import SubjectPairSampler, VolumeSampler, balance
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
 from medssl.data.slice_store import StoredSlices, store_recipe
@@ -18,6 +18,7 @@ __all__ = [
     "StoredSlices",
     "SubjectPairSampler",
     "VolumeSampler",
+    "balance",
     "compare_superpixels",
     "find_scans",
     "folds",

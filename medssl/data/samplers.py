@@ -1,6 +1,7 @@
 """Which volumes make a batch, and the seed that decides everything random about each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -51,6 +52,23 @@ class VolumeSampler(Sampler[Draw]):
             share = np.asarray(self.weights, dtype=float)
             volumes = rng.choice(self.num_volumes, self.num_draws, p=share / share.sum())
         yield from zip(volumes.tolist(), rng.integers(2**32, size=self.num_draws).tolist(), strict=True)
+
+
+def balance(records: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return how to draw so that a class is met as often as its ratio says, however few records have it contoured.
+
+    Args:
+        records: of the volumes; ``known_classes`` where not all classes were contoured.
+        ratios: how often each class is to be met, background first.
+
+    Returns:
+        The ratios of the classes within a volume, for MONAI's ``RandCropByLabelClassesd``, and the weights of the
+        volumes, for :py:class:`VolumeSampler`.
+    """
+    every = range(len(ratios))
+    known = [{0, *record.get("known_classes", every)} for record in records]
+    within = [ratios[label] / max(1, sum(label in classes for classes in known)) for label in every]
+    return within, [sum(within[label] for label in classes) for classes in known]
 
 
 class SubjectPairSampler(Sampler[list[Draw]]):

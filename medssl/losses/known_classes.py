@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class KnownClassesLoss(nn.Module):
     r"""Let the probability of organs that were not contoured join the background, then ask a loss of probabilities.
 
-    .. math:: p'_0 = 1 - \sum_{c > 0,\, c\ \text{known}} p_c, \qquad p'_c = 0\ \text{for unknown}\ c
+    .. math:: p'_0 = p_0 + \sum_{c\ \text{unknown}} p_c, \qquad p'_c = 0\ \text{for unknown}\ c
 
     Where an organ was not contoured its voxels are labelled background; calling them so, or by the organ's name, is
     then the same: the loss does not change. An image with all classes known keeps its probabilities as they are.
@@ -43,7 +43,7 @@ class KnownClassesLoss(nn.Module):
 def join_background(probabilities: Tensor, known: Tensor) -> Tensor:
     """Give the background :math:`(B, C, *)` what the classes not ``known`` :math:`(B, C)` have."""
     known = known.view(*known.shape, *[1] * (probabilities.ndim - 2))  # (B, C, 1, ...)
-    foreground = probabilities[:, 1:] * known[:, 1:]
-    rest = 1 - foreground.sum(dim=1, keepdim=True)
-    background = torch.where(known.all(dim=1, keepdim=True), probabilities[:, :1], rest)
-    return torch.cat([background, foreground], dim=1)
+    foreground = probabilities[:, 1:]
+    # Summed, not 1 less the known: that is 0 where a known organ leads, and its gradient is lost.
+    background = probabilities[:, :1] + (foreground * ~known[:, 1:]).sum(dim=1, keepdim=True)
+    return torch.cat([background, foreground * known[:, 1:]], dim=1)

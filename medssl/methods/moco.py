@@ -11,7 +11,7 @@ from medssl.networks.momentum import Momentum
 
 
 class MoCo(nn.Module):
-    """Pre-train an encoder by the InfoNCE loss against keys of a slowly following twin, kept in a queue.
+    r"""Pre-train an encoder by the InfoNCE loss against keys of a slowly following twin, kept in a queue.
 
     On one device batch normalisation can give the answer away: a query and its key share their batch's statistics. The
     authors shuffle the keys over eight GPUs; here the batch is split into ``num_splits`` parts that pass through the
@@ -20,8 +20,9 @@ class MoCo(nn.Module):
     Args:
         encoder: image to list of features, finest first.
         head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
-        queue_size: K, keys remembered; fewer than there are slices. Where slices are drawn with replacement some of the
-            negatives are still older keys of the query's own slice: about one in as many as there are slices.
+        queue_size: K, keys remembered; a small part of the slices there are. Where slices are drawn with replacement a
+            query meets :math:`K / \text{pool\_size}` older keys of its own slice among its negatives.
+        pool_size: slices there are; a queue as long is refused. None does not ask.
         embed_dim: D.
         momentum: m of the twin, which moves once a batch: where the gradients of n batches are accumulated, take the
             n-th root.
@@ -42,6 +43,7 @@ class MoCo(nn.Module):
         encoder: nn.Module,
         head: nn.Module,
         queue_size: int = 65536,
+        pool_size: int | None = None,
         embed_dim: int = 128,
         momentum: float = 0.999,
         temperature: float = 0.07,
@@ -50,6 +52,11 @@ class MoCo(nn.Module):
         super().__init__()
         if num_splits < 1:
             raise ValueError(f"num_splits must be at least 1, got {num_splits}.")
+        if pool_size is not None and queue_size >= pool_size:
+            raise ValueError(
+                f"a queue of {queue_size} keys of {pool_size} slices would hold every slice's own older key: lower "
+                "queue_size, which is at least num_slices where it is not given."
+            )
         self.encoder, self.head, self.num_splits = encoder, head, num_splits
         self.key_encoder, self.key_head = Momentum(encoder, momentum), Momentum(head, momentum)
         self.queue = Queue(queue_size, embed_dim)

@@ -11,8 +11,8 @@ class Queue(nn.Module):
     Its content and place are buffers: they go into a checkpoint with the method and come back with it.
 
     Args:
-        size: number of keys kept, 65,536 in MoCo; less than the number of different samples, or most samples meet older
-            keys of their own among the negatives.
+        size: number of keys kept, 65,536 in MoCo, a twentieth of its images: the more, the more samples meet older keys
+            of their own among the negatives.
         dim: length of a key.
 
     Reference:

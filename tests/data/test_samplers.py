@@ -1,8 +1,9 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from medssl.data import SubjectPairSampler, VolumeSampler
+from medssl.data import SubjectPairSampler, VolumeSampler, balance
 
 
 def test_a_batch_holds_one_volume_of_each_of_two_subjects():
@@ -53,3 +54,14 @@ def test_refuses_what_cannot_be_drawn():
     for weights in ([0, 0], [1, -1], [1, float("nan")]):
         with pytest.raises(ValueError, match="finite, not negative and not all 0"):
             VolumeSampler(2, 5, weights=weights)
+
+
+def test_a_class_that_few_have_contoured_is_met_as_often_as_the_others():
+    records = [{"known_classes": [1]}, {"known_classes": [1]}, {"known_classes": [1, 2]}, {"known_classes": [1]}]
+    within, volumes = balance(records, [2, 1, 1])
+    met = np.zeros(3)
+    for record, weight in zip(records, volumes, strict=True):
+        here = np.array(within) * [True, *(label in record["known_classes"] for label in (1, 2))]
+        met += weight / sum(volumes) * here / here.sum()
+    assert met == pytest.approx([0.5, 0.25, 0.25])
+    assert balance([{}, {}], [2, 1]) == ([1.0, 0.5], [1.5, 1.5])

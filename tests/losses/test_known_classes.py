@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
-from medssl.losses import KnownClassesLoss
+from medssl.losses import KnownClassesLoss, LogDiceCELoss
 from medssl.losses.known_classes import join_background
 
 LOGITS, LABEL = torch.randn(2, 4, 5, 6), torch.randint(0, 2, (2, 1, 5, 6))  # classes 2 and 3 are nowhere
@@ -20,12 +20,20 @@ def test_with_all_classes_known_it_is_the_dice_loss():
 
 def test_moving_probability_between_background_and_unknown_organs_changes_exactly_nothing():
     known = torch.tensor([[True, True, False, False]] * 2)
-    probabilities = LOGITS.softmax(dim=1)
-    moved = probabilities.clone()
-    moved[:, 0] += 0.5 * probabilities[:, 2]
-    moved[:, 2] *= 0.25
-    moved[:, 3] += 0.25 * probabilities[:, 2]
-    assert torch.equal(join_background(moved, known), join_background(probabilities, known))
+    sixteenths = torch.tensor([6, 4, 4, 2]).view(1, 4, 1, 1).expand(2, 4, 5, 6) / 16  # sums of these are not rounded
+    moved = sixteenths + torch.tensor([2, 0, -3, 1]).view(1, 4, 1, 1) / 16
+    assert torch.equal(join_background(moved, known), join_background(sixteenths, known))
+
+
+def test_an_organ_that_floods_an_image_without_the_contours_of_another_is_pushed_back():
+    logits = torch.zeros(1, 3, 4, 4)
+    logits[:, 1] = 20.0  # 1 less its probability is 0 in single precision
+    logits.requires_grad_()
+    target = {"label": torch.zeros(1, 1, 4, 4), "known": torch.tensor([[True, True, False]])}
+    loss = KnownClassesLoss(LogDiceCELoss())(logits, target)
+    loss.backward()
+    assert loss > 19
+    assert logits.grad[0, 1].sum() > 0.9
 
 
 def test_the_background_takes_what_is_left():
