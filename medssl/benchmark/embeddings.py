@@ -17,6 +17,7 @@ from medssl.data.slice_store import store_transform
 from medssl.engine import read_receipt
 from medssl.engine.overlays import save_figure
 from medssl.networks import ResNetUNet, UNet, load_pretrained
+from medssl.transforms import Superpixels
 
 
 def plot_embeddings(
@@ -44,13 +45,16 @@ def plot_embeddings(
     receipt = read_receipt(checkpoint)
     network = network_of(receipt, checkpoint).eval()
     decoded = any(name.startswith("decoder.") for name in load_pretrained(network, checkpoint))
-    recipe = store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"], receipt.get("superpixels"))
-    load = store_transform(recipe)
-    records = (manifest.training + manifest.unlabeled)[:num_cases]
-    columns = 3 if receipt.get("superpixels") else 2
+    load = store_transform(store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"]))
+    every = manifest.training + manifest.unlabeled
+    records = every[: max(0, num_cases)]
+    if not records:
+        raise ValueError(f"num_cases must name some of {len(every)} training and unlabelled cases, got {num_cases}.")
+    superpixels = Superpixels(**receipt["superpixels"]) if receipt.get("superpixels") else None
+    columns = 2 if superpixels is None else 3
     figure = Figure(figsize=(3 * columns, 3 * len(records)), layout="constrained")
     for record, row in zip(records, figure.subplots(len(records), columns, squeeze=False), strict=True):
-        shown = middle_slice(load({"image": record["image"]}), receipt["image_size"])
+        shown = middle_slice(load({"image": record["image"]})["image"], receipt["image_size"], superpixels)
         vectors = embed_pixels(network, shown["image"], decoded).flatten(1).T.double().numpy()
         clusters = kmeans2(vectors, num_clusters, minit="++", seed=0)[1].reshape(shown["image"].shape[1:])
         grey = np.asarray(ScaleIntensity()(shown["image"])[0])
@@ -90,11 +94,13 @@ def embed_pixels(network: UNet | ResNetUNet, image: torch.Tensor, decoded: bool)
     return normalize(torch.cat(alike, dim=1), dim=1)[0]
 
 
-def middle_slice(data: Mapping[str, Any], size: list[int]) -> dict[str, torch.Tensor]:
+def middle_slice(volume: Any, size: list[int], superpixels: Superpixels | None) -> dict[str, torch.Tensor]:
     """Return the middle of a volume as training sees it: ``image`` and any ``regions``, :math:`(1, H, W)`."""
-    place = data["image"].shape[1] // 2
-    fit = {"image": SpatialPad(size), "regions": SpatialPad(size, constant_values=-1)}
-    maps = {key: pad(torch.as_tensor(data[key])[:, place]) for key, pad in fit.items() if key in data}
+    place = volume.shape[1] // 2
+    maps = {"image": SpatialPad(size)(torch.as_tensor(volume)[:, place])}
+    if superpixels is not None:
+        scaled = torch.as_tensor(ScaleIntensity()(volume))  # the volume as a whole, as for training
+        maps["regions"] = SpatialPad(size, constant_values=-1)(superpixels(scaled[:, place]))
     return {key: torch.as_tensor(CenterSpatialCrop(size)(padded)) for key, padded in maps.items()}
 
 

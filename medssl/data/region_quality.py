@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from medssl.atomic import replace
 from medssl.data.manifest import Manifest
 from medssl.data.splits import finetune_record
-from medssl.transforms import KnownLabelsd, ResampleToSpacingd, Superpixels, Windowd
+from medssl.transforms import KnownLabelsd, ResampleToSpacingd, SameGridd, Superpixels, Windowd
 
 Setting = tuple[float, float, int]  # scale, sigma, min_size
 
@@ -48,6 +48,7 @@ def compare_superpixels(
     load = Compose(
         [
             LoadImaged(["image", "label"], reader="NibabelReader", ensure_channel_first=True),
+            SameGridd(["image", "label"]),
             KnownLabelsd("label", manifest.labels, manifest.label_policy),
             ResampleToSpacingd(
                 ["image", "label"], spacing or manifest.spacing, manifest.slice_axis, ["bilinear", "nearest"]

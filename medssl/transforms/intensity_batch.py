@@ -47,6 +47,8 @@ class RandIntensityBatch(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the changed batch; the draw comes from torch's default generator."""
+        if images.ndim != 4:
+            raise ValueError(f"images must be a batch of slices (B, C, H, W), got {tuple(images.shape)}.")
         count = len(images)
         draws = torch.rand(5, count, 1, 1, 1, device=images.device, dtype=images.dtype)
         happens = draws[0] < self.probability

@@ -48,10 +48,12 @@ class RandJointElastic(RandomizableTransform):
         RandomizableTransform.__init__(self, prob)
         self.spacing, self.magnitude = check(spacing, magnitude)
         self.points = torch.empty(0)  # (n, *), displacement of the control points, pixels, axes in the image's order
+        self.size: tuple[int, ...] = ()  # that it was drawn for
 
     def randomize(self, size: Sequence[int]) -> None:
         """Draw a displacement for images of spatial ``size``."""
         super().randomize(None)
+        self.size = tuple(size)
         if self._do_transform:
             strength = self.R.uniform(*self.magnitude)
             points = self.R.uniform(-strength, strength, (len(size), *num_points(size, self.spacing)))
@@ -67,6 +69,11 @@ class RandJointElastic(RandomizableTransform):
             )
         if randomize:
             self.randomize(pixels.shape[1:])
+        elif tuple(pixels.shape[1:]) != self.size:
+            raise ValueError(
+                f"the displacement was drawn for images of size {self.size}, got one of {tuple(pixels.shape[1:])}; "
+                "resample them to one grid, and let the first draw it."
+            )
         if not self._do_transform:
             return image
         grid = bend(self.points[None].to(pixels.device), pixels.shape[1:], self.spacing)

@@ -30,6 +30,8 @@ class RandResizedCropBatch(nn.Module):
             raise ValueError(f"area must be a smallest and a largest part of the image, got {tuple(area)}.")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be a positive smallest and a largest ratio, got {tuple(ratio)}.")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip must be a probability, in [0, 1], got {flip}.")
         self.area, self.ratio, self.flip = area, ratio, flip
 
     @torch.no_grad()

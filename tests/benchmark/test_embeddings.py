@@ -60,6 +60,11 @@ def test_encoders_are_judged_by_all_their_levels_alike():
     torch.testing.assert_close(embeddings.norm(dim=0), torch.ones(8, 8))
 
 
+def test_there_must_be_cases_to_draw(pretrain, phantoms, tmp_path):
+    with pytest.raises(ValueError, match="num_cases must name some of 10 training and unlabelled cases, got 0"):
+        plot_embeddings(pretrain("pcl"), load_manifest(phantoms), tmp_path / "x.png", num_cases=0)
+
+
 @pytest.mark.parametrize("facts", [{"network": "TwoBranchUNet"}, {"network": "UNet", "spatial_dims": 3}])
 def test_other_networks_are_refused(facts):
     with pytest.raises(ValueError, match="of a UNet or a ResNetUNet of slices"):

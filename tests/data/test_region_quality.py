@@ -1,3 +1,4 @@
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -34,6 +35,18 @@ def test_larger_regions_are_fewer_and_follow_less(manifest):
     assert fine["regions"] > coarse["regions"]
     assert fine["median size"] < coarse["median size"]
     assert fine["mean Dice"] > coarse["mean Dice"]
+
+
+def test_labels_that_lie_elsewhere_are_refused(tmp_path):
+    moved = load_manifest(write_phantoms(tmp_path, num_subjects=5))
+    file = moved.training[0]["label"]
+    label = nib.load(file)
+    affine = label.affine.copy()
+    affine[0, 3] += 30  # mm
+    nib.save(nib.Nifti1Image(np.asarray(label.dataobj), affine), file)
+    with pytest.raises(RuntimeError) as raised:
+        compare_superpixels(moved, [(5, 0.5, 10)], num_cases=1)
+    assert "image and label must lie on one grid, got affines 30 mm apart" in str(raised.value.__cause__)
 
 
 def test_the_command_prints_the_table_and_draws_a_slice(manifest, tmp_path, caplog):

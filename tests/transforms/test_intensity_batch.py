@@ -43,3 +43,8 @@ def test_each_image_is_blurred_by_its_own_gaussian():
 def test_refuses_settings_that_make_no_draw(arguments, message):
     with pytest.raises(ValueError, match=message):
         RandIntensityBatch(**arguments)
+
+
+def test_refuses_volumes():
+    with pytest.raises(ValueError, match=r"a batch of slices \(B, C, H, W\), got \(2, 1, 4, 8, 8\)"):
+        RandIntensityBatch()(torch.rand(2, 1, 4, 8, 8))

@@ -167,6 +167,15 @@ def test_refuses_maps_of_different_sizes():
         RandJointElasticBatch()(torch.rand(2, 1, 8, 8), torch.zeros(2, 1, 8, 9))
 
 
+def test_a_displacement_is_not_used_for_another_size_than_it_was_drawn_for():
+    bent = elastic()
+    with pytest.raises(ValueError, match=r"drawn for images of size \(\), got one of \(16, 16\)"):
+        bent(torch.rand(1, 16, 16), randomize=False)
+    bent(torch.rand(1, 16, 16))
+    with pytest.raises(ValueError, match=r"drawn for images of size \(16, 16\), got one of \(16, 17\)"):
+        bent(torch.rand(1, 16, 17), randomize=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

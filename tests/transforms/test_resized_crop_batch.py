@@ -58,3 +58,5 @@ def test_refuses_a_part_that_is_none():
         RandResizedCropBatch(area=(0.0, 1.0))
     with pytest.raises(ValueError, match="ratio must be a positive smallest"):
         RandResizedCropBatch(ratio=(2.0, 1.0))
+    with pytest.raises(ValueError, match=r"flip must be a probability, in .* got 50"):
+        RandResizedCropBatch(flip=50)
