@@ -104,10 +104,15 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
 
-def test_the_resnet_of_the_papers_is_fine_tuned(run_bundle, tmp_path):
+def test_the_resnet_of_the_papers_is_fine_tuned_evaluated_and_used(run_bundle, scans, tmp_path):
     short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
     output = run_bundle("finetune", ["train", "resnet50", "small"], tmp_path / "models", **short)
     assert json.loads((output / "model.json").read_text())["network"] == "ResNetUNet"
+    run_bundle("finetune", ["train", "resnet50", "small", "evaluate"], output)
+    assert (output / "eval_fold0" / "metrics.csv").exists()
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "resnet50")]
+    run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
 
 def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path):
