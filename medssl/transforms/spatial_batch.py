@@ -16,7 +16,8 @@ class RandSpatialBatch(nn.Module):
     ``bend_spacing`` pixels apart. Outside the slice there is zero: subtract the mean first. The defaults
     are those of the PCL reference at 352 x 352 pixels (Zeng et al. 2021): mirroring of both axes, and in two thirds of
     the draws any rotation, scales .7 to 1.3 and an elastic deformation; its alpha of 100 to 350 at sigma of 14 to 17
-    displaces by 1 to 4 pixels (standard deviation). It alters no intensities, and neither does this.
+    displaces by 1 to 4 pixels (standard deviation). It alters no intensities, and neither does this. What takes regions
+    along, and bends within a largest displacement, is :py:class:`medssl.transforms.RandJointElasticBatch`.
 
     Args:
         shared: one map for all slices of a group (a subject's slices of one view), instead of one for each slice.
