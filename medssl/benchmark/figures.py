@@ -19,7 +19,6 @@ from monai.bundle import ConfigWorkflow
 from medssl.benchmark.results import at_step, case_dice, run_folder
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
-from medssl.engine import read_receipt
 from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxels
 from medssl.resources import resource
 from medssl.transforms import KnownLabels
@@ -100,7 +99,7 @@ def plot_overlays(
 def network_overlays(folder: Path) -> list[str]:
     """Return the overlays of a fine-tuning that make its network; inference takes them as well."""
     _, *overlays = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))["config_file"]
-    parts = ("network_def", "global_branch", "local_branch", "local_width")
+    parts = ("network_def", "global_branch", "local_branch")
     ids = {file: yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {} for file in overlays}
     return [file for file in overlays if any(name.lstrip("+").startswith(parts) for name in ids[file])]
 
@@ -108,8 +107,6 @@ def network_overlays(folder: Path) -> list[str]:
 def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
     """Segment volumes with the finetune bundle's inference and return the masks."""
     configs = [str(resource("bundles/finetune/configs/inference.yaml")), *network_overlays(checkpoint.parent)]
-    receipt = read_receipt(checkpoint)
-    width = {key: receipt[key] for key in ["local_width"] if key in receipt}
     masks = []
     for image in images:
         with tempfile.TemporaryDirectory() as folder:  # each its own: images of two folders may share a name
@@ -119,7 +116,7 @@ def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
                 logging_file=False,
                 checkpoint=str(checkpoint),
                 output_dir=folder,
-                **{"dataset#data": [{"image": image}], **width},
+                **{"dataset#data": [{"image": image}]},
             )
             workflow.initialize()
             workflow.run()

@@ -104,6 +104,16 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
 
+def test_the_width_of_the_second_branch_need_not_be_said_again(run_bundle, scans, tmp_path):
+    short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1, "local_width": 4}
+    output = run_bundle("finetune", ["train", "two_branch", "small"], tmp_path / "models", **short)
+    run_bundle("finetune", ["train", "two_branch", "small", "evaluate"], output)
+    assert (output / "eval_fold0" / "metrics.csv").exists()
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "two_branch")]
+    run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
+
+
 def test_the_resnet_of_the_papers_is_fine_tuned_evaluated_and_used(run_bundle, scans, tmp_path):
     short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
     output = run_bundle("finetune", ["train", "resnet50", "small"], tmp_path / "models", **short)
