@@ -104,23 +104,19 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
 
-def test_the_width_of_the_second_branch_need_not_be_said_again(run_bundle, scans, tmp_path):
-    short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1, "local_width": 4}
-    output = run_bundle("finetune", ["train", "two_branch", "small"], tmp_path / "models", **short)
-    run_bundle("finetune", ["train", "two_branch", "small", "evaluate"], output)
-    assert (output / "eval_fold0" / "metrics.csv").exists()
-    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "two_branch")]
-    run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
-    assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
-
-
-def test_the_resnet_of_the_papers_is_fine_tuned_evaluated_and_used(run_bundle, scans, tmp_path):
+@pytest.mark.parametrize(
+    ("overlay", "network", "options"),
+    [("resnet50", "ResNetUNet", {}), ("two_branch", "TwoBranchUNet", {"local_width": 4})],  # said in training alone
+)
+def test_the_networks_of_the_papers_are_fine_tuned_evaluated_and_used(
+    overlay, network, options, run_bundle, scans, tmp_path
+):
     short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
-    output = run_bundle("finetune", ["train", "resnet50", "small"], tmp_path / "models", **short)
-    assert json.loads((output / "model.json").read_text())["network"] == "ResNetUNet"
-    run_bundle("finetune", ["train", "resnet50", "small", "evaluate"], output)
+    output = run_bundle("finetune", ["train", overlay, "small"], tmp_path / "models", **short, **options)
+    assert json.loads((output / "model.json").read_text())["network"] == network
+    run_bundle("finetune", ["train", overlay, "small", "evaluate"], output)
     assert (output / "eval_fold0" / "metrics.csv").exists()
-    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", "resnet50")]
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", overlay)]
     run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
