@@ -22,9 +22,9 @@ SPELLINGS = {"true": "True", "false": "False", "null": "'$None'", "none": "'$Non
 def guard_command_line(argv: Sequence[str] | None = None) -> None:
     """Check the options of ``python -m monai.bundle run``, and from now on repeat an error's cause as its last line.
 
-    MONAI adds an option that no config knows, drops one that is None, reads ``false`` as a word, which is true, and
-    takes a word where the config has a number. Only ids at the top of a config are judged: below, MONAI or the
-    constructor that is given too much complains.
+    MONAI adds an option that no config knows, drops one that is None, reads ``false`` as a word, which is true, takes
+    a word where the config has a number, and one that the listed overlays have left without a reader. Only ids at the
+    top of a config are judged: below, MONAI or the constructor that is given too much complains.
 
     Args:
         argv: the command line; None is the process's own. Where it is another program's, this does nothing.
@@ -59,9 +59,18 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
         elif wanted := wanted_kind(value, config.config.get(name)):
             problems.append(f"--{name} {value}: must be {wanted}")
+    reached = reachable(config, ["initialize", str(called_with.get("run_id", "run")), "finalize"])
+    missing = sorted(reached - config.ref_resolver.items.keys())
+    if called_with.get("run_id", "run") == "run" and not missing:  # others read less, and are given the same options
+        read = {re.split("#|::", name)[0] for name in reached} | {"bundle_root"}  # which MONAI's own tools give
+        problems += [
+            f"--{name}: nothing reads it with these overlays"
+            for name in given
+            if roots[name] in config.config and roots[name] not in read
+        ]
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
-    if missing := undefined(config, ["initialize", str(called_with.get("run_id", "run")), "finalize"]):
+    if missing:
         raise ValueError(
             f"no config defines {', '.join(f'@{name}' for name in missing)}; list the overlay that does after the "
             "base, such as a method's: train.yaml, sal.yaml, small.yaml."
@@ -77,8 +86,8 @@ def wanted_kind(given: Any, configured: Any) -> str | None:
     return None if wanted in (None, got) else f"{wanted}, such as {configured}"
 
 
-def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:
-    """List what is missing for some ids to be resolved: an overlay may speak of what only another workflow has."""
+def reachable(config: ConfigParser, wanted: Iterable[str]) -> set[str]:
+    """Return the ids that some ids need to be resolved, those among them that no config defines included."""
     items = config.ref_resolver.items
     stack, seen = [name for name in wanted if name in items], set[str]()
     while stack:
@@ -87,7 +96,7 @@ def undefined(config: ConfigParser, wanted: Iterable[str]) -> list[str]:
             seen.add(name)
             if name in items:
                 stack += ReferenceResolver.find_refs_in_config(config=items[name].config, id=name)
-    return sorted(seen - items.keys())
+    return seen
 
 
 def options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -86,6 +86,21 @@ def test_options_of_an_arguments_file_are_checked_too(tmp_path):
         guard_command_line([MONAI, "run", "--args_file", str(file), "--seed", "1"])
 
 
+def test_an_option_that_the_overlays_leave_without_a_reader_is_refused():
+    configs = resource("bundles/pretrain/configs")
+
+    def guard_method(methods, *options):
+        files = str([str(configs / f"{name}.yaml") for name in ("train", *methods)])
+        guard_command_line([MONAI, "run", "--config_file", files, *options])
+
+    guard_method(["pcl"], "--bend", "[0,1]", "--bundle_root", "x", "--output_dir", "y")
+    with pytest.raises(ValueError, match="--bend: nothing reads it with these overlays"):
+        guard_method(["lrc"], "--bend", "[0,1]")
+    guard_method(["lrc"], "--elastic#spacing", "9")
+    with pytest.raises(ValueError, match="--superpixels#scale: nothing reads it with these overlays"):
+        guard_method(["moco", "moco_v2"], "--superpixels#scale", "9")
+
+
 def test_a_pre_training_without_a_method_says_that_an_overlay_is_missing():
     configs = resource("bundles/pretrain/configs")
     with pytest.raises(ValueError, match=r"no config defines @method; list the overlay that does after the base"):
