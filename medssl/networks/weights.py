@@ -22,10 +22,14 @@ def part_state(network: nn.Module, parts: Sequence[str]) -> dict[str, Tensor]:
     Raises:
         ValueError: if the network has no such child.
     """
-    state = network.state_dict()
+    return part_of(network.state_dict(), parts, type(network).__name__)
+
+
+def part_of(state: dict[str, Tensor], parts: Sequence[str], owner: str) -> dict[str, Tensor]:
+    """Return the tensors of some parts; ``owner`` names what has them, for the error where it has not."""
     for part in parts:
         if not any(name.startswith(part + ".") for name in state):
-            raise ValueError(f"{type(network).__name__} has no part {part!r}; it has {children(state)}.")
+            raise ValueError(f"{owner} has no part {part!r}; it has {children(state)}.")
     return {name: tensor for name, tensor in state.items() if name.split(".")[0] in parts}
 
 
@@ -42,7 +46,7 @@ def load_tensors(path: Path) -> Any:
         raise ValueError(f"{path} is no readable checkpoint of weights alone ({type(error).__name__}).") from None
 
 
-def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
+def load_pretrained(network: nn.Module, path: str | Path, parts: Sequence[str] | None = None) -> list[str]:
     """Load a checkpoint into the parts of a network that it holds, and say what was taken.
 
     A checkpoint is a partial ``state_dict`` of the network under the network's own names. Every tensor in it must find
@@ -51,13 +55,14 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
     Args:
         network: receives the tensors, in place.
         path: file written by pre-training; read with ``weights_only``.
+        parts: of the checkpoint that are taken, such as ``["encoder"]``; None takes all.
 
     Returns:
         Names of the tensors taken.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a name has no place, a shape differs, or a part is incomplete.
+        ValueError: if a name has no place, a shape differs, a part is incomplete or not in the file.
     """
     path = Path(path)
     if path.is_dir():
@@ -72,6 +77,8 @@ def load_pretrained(network: nn.Module, path: str | Path) -> list[str]:
             f"{path} must hold a flat state_dict of tensors, it does not; a run's weights are its model.pt, last.pt is "
             "what it continues from."
         )
+    if parts is not None:
+        given = part_of(given, parts, str(path))
     own = network.state_dict()
     problems = [f"{name} has no place" for name in given if name not in own]
     problems += [

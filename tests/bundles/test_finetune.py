@@ -129,6 +129,16 @@ def test_the_probe_leaves_the_encoder_as_it_was(run_bundle, pretrained, tmp_path
     assert all(torch.equal(before[name], after[name]) for name in weights)
 
 
+def test_the_probe_takes_the_encoder_of_weights_that_have_a_decoder_too(run_bundle, tmp_path):
+    lrc = run_bundle("pretrain", ["train", "lrc", "small"], tmp_path / "lrc", num_slices=4, max_epochs=1) / "model.pt"
+    short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
+    output = run_bundle("finetune", ["train", "small", "linear_probe"], tmp_path / "m", pretrained=str(lrc), **short)
+    given, learnt = (torch.load(path, weights_only=True) for path in (lrc, output / "model.pt"))
+    first = "encoder.levels.0.conv_0.conv.weight"
+    assert torch.equal(given[first], learnt[first])
+    assert json.loads((output / "model.json").read_text())["parts_taken"] == ["encoder"]
+
+
 def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetuned):
     run_bundle("finetune", ["train", "small", "evaluate"], finetuned / "models")
     again = pd.read_csv(finetuned / "models" / "eval_fold0" / "metrics.csv")

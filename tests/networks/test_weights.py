@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from medssl.networks import UNet, load_pretrained, part_state
+from medssl.networks import LinearProbe, UNet, UNetEncoder, load_pretrained, part_state
 
 
 @pytest.fixture
@@ -27,6 +27,16 @@ def test_takes_the_encoder_and_leaves_the_rest_alone(tmp_path, network, caplog):
         assert torch.equal(network.encoder.state_dict()[name], tensor)
     for name, tensor in decoder.items():
         assert torch.equal(network.decoder.state_dict()[name], tensor)
+
+
+def test_takes_one_part_of_weights_that_have_more_where_it_is_asked_to(tmp_path):
+    source, encoder_alone = UNet(5, width=2), LinearProbe(UNetEncoder(width=2), out_channels=2)
+    path = save(tmp_path / "model.pt", part_state(source, ["encoder", "decoder"]))
+    taken = load_pretrained(encoder_alone, path, ["encoder"])
+    assert all(torch.equal(encoder_alone.state_dict()[name], source.state_dict()[name]) for name in taken)
+    assert len(taken) == len(source.encoder.state_dict())
+    with pytest.raises(ValueError, match=r"model.pt has no part 'head'; it has encoder \(\d+\), decoder \(\d+\)"):
+        load_pretrained(encoder_alone, path, ["head"])
 
 
 def test_refuses_a_name_without_a_place(tmp_path, network):
