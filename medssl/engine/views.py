@@ -1,6 +1,6 @@
 """From collated slices to the two views that contrastive methods take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,25 +43,21 @@ class PrepareViews(PrepareBatch):
 class PrepareDeformedViews(PrepareBatch):
     """Move a batch of slices, and their regions where it has any, to the device and deform them there.
 
-    The method receives ``view_1`` and ``view_2`` :math:`(n, C, *)`; of a batch with ``regions`` also ``regions_1`` and
-    ``regions_2`` :math:`(n, 1, *)`, numbered alike, and ``num_regions``, one more than the largest number. That is read
-    where the batch was made: the device does not have to be waited for.
+    The method receives ``view_1``, ``view_2`` and so on :math:`(n, C, *)`; of a batch with ``regions`` also
+    ``regions_1``, ``regions_2`` :math:`(n, 1, *)`, numbered alike, and ``num_regions``, one more than the largest
+    number. That is read where the batch was made: the device does not have to be waited for.
 
     Args:
-        first: called as ``first(images, regions)``, returns both, such as
+        deformations: one for each view, called as ``deform(images, regions)``, returns both, such as
             :py:class:`medssl.transforms.RandJointElasticBatch`; None leaves them as they are.
-        second: the same, for the second view.
         intensity: called with the images of each view after that, such as
             :py:class:`medssl.transforms.RandIntensityBatch`.
     """
 
     def __init__(
-        self,
-        first: Deformation | None,
-        second: Deformation | None,
-        intensity: Callable[[Tensor], Tensor] | None = None,
+        self, deformations: Sequence[Deformation | None], intensity: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self.deformations, self.intensity = (first, second), intensity
+        self.deformations, self.intensity = deformations, intensity
 
     def __call__(
         self,

@@ -66,8 +66,8 @@ def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp
     assert {name.split(".")[0] for name in taken} == {"encoder"}
     receipt = json.loads((output / "model.json").read_text())
     assert receipt["network"] == "ResNetUNet"
-    assert receipt["crop"] == {"area": [0.2, 1.0], "ratio": [0.75, 4 / 3], "flip": 0.5}
-    assert receipt["jitter"]["blur"] == [0.1, 2.0]
+    assert receipt["views"]["crop"] == {"area": [0.2, 1.0], "ratio": [0.75, 4 / 3], "flip": 0.5}
+    assert receipt["views"]["jitter"]["blur"] == [0.1, 2.0]
 
 
 @pytest.mark.parametrize(("method", "regions"), [("lrc", ["--superpixels", "100", "0.5", "50"]), ("sal", [])])

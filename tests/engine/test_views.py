@@ -33,7 +33,7 @@ def test_regions_are_deformed_with_their_image_and_counted_before():
         return images.roll(1, -1), None if regions is None else regions.roll(1, -1)
 
     batch = {"image": torch.arange(4.0).view(1, 1, 1, 4), "regions": torch.tensor([[[[0, 0, 1, 6]]]])}
-    prepared, target = PrepareDeformedViews(None, shift, intensity=lambda images: images * 10)(batch, "cpu")
+    prepared, target = PrepareDeformedViews([None, shift], intensity=lambda images: images * 10)(batch, "cpu")
     assert target is None
     assert prepared["num_regions"] == 7
     assert {key: prepared[key].flatten().tolist() for key in ("view_1", "view_2", "regions_1", "regions_2")} == {
@@ -44,6 +44,8 @@ def test_regions_are_deformed_with_their_image_and_counted_before():
     }
 
 
-def test_a_batch_without_regions_gives_two_views_alone():
-    prepared, _ = PrepareDeformedViews(None, None)({"image": torch.ones(2, 1, 4, 4)}, "cpu")
+def test_a_batch_without_regions_gives_as_many_views_as_deformations_alone():
+    prepared, _ = PrepareDeformedViews([None, None])({"image": torch.ones(2, 1, 4, 4)}, "cpu")
     assert sorted(prepared) == ["view_1", "view_2"]
+    prepared, _ = PrepareDeformedViews([None])({"image": torch.ones(2, 1, 4, 4)}, "cpu")
+    assert sorted(prepared) == ["view_1"]
