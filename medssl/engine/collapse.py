@@ -15,7 +15,7 @@ class CollapseMonitor:
 
     A contrastive loss that stays there learns nothing, and its curve looks like one that has converged. The spread of
     the embeddings, 1 when they fill the sphere and 0 when they are one point, is what tells the two apart. Both must
-    say collapse: the loss within a hundredth of the constant, the spread below a tenth.
+    say collapse: the loss within a hundredth of the constant, or .01 where that is below 1, the spread below a tenth.
 
     Args:
         term: entry of the method's output that is watched.
@@ -35,7 +35,7 @@ class CollapseMonitor:
         """Look at this iteration."""
         values = scalars(engine)
         value, spread = values[self.term], values["spread"]
-        near = abs(value - self.constant) <= 0.01 * abs(self.constant)
+        near = abs(value - self.constant) <= 0.01 * max(1.0, abs(self.constant))
         self.sitting.append(near and spread < 0.1)
         if len(self.sitting) == self.patience and all(self.sitting):
             self.sitting.clear()

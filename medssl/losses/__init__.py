@@ -6,6 +6,7 @@ from medssl.losses.known_classes import KnownClassesLoss
 from medssl.losses.local_alignment import LocalAlignmentLoss
 from medssl.losses.local_region_contrast import LocalRegionContrastLoss
 from medssl.losses.log_dice_ce import LogDiceCELoss
+from medssl.losses.negative_cosine import NegativeCosineLoss
 from medssl.losses.sup_con import SupConLoss
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "LocalAlignmentLoss",
     "LocalRegionContrastLoss",
     "LogDiceCELoss",
+    "NegativeCosineLoss",
     "SupConLoss",
 ]

@@ -1,8 +1,13 @@
 """Pre-training methods: a batch of views in, the loss and its terms out."""
 
+from medssl.methods.byol import BYOL
+from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
 from medssl.methods.moco import MoCo
 from medssl.methods.pcl import PCL
+from medssl.methods.rotation import Rotation
 from medssl.methods.sal import SAL
+from medssl.methods.simclr import SimCLR
+from medssl.methods.simsiam import SimSiam
 
-__all__ = ["LRC", "PCL", "SAL", "MoCo"]
+__all__ = ["BYOL", "GCL", "LRC", "PCL", "SAL", "MoCo", "Rotation", "SimCLR", "SimSiam"]

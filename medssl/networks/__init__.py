@@ -1,6 +1,6 @@
 """Networks made of an encoder, a decoder and a head, and the weights that travel between them."""
 
-from medssl.networks.heads import Pointwise, linear_head, mlp_head, simsiam_predictor
+from medssl.networks.heads import Pointwise, byol_head, linear_head, mlp_head, simsiam_head, simsiam_predictor
 from medssl.networks.linear_probe import LinearProbe
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -20,9 +20,11 @@ __all__ = [
     "UNet",
     "UNetDecoder",
     "UNetEncoder",
+    "byol_head",
     "linear_head",
     "load_pretrained",
     "mlp_head",
     "part_state",
+    "simsiam_head",
     "simsiam_predictor",
 ]

@@ -39,6 +39,49 @@ def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> n
     return nn.Sequential(*input_norm(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))
 
 
+def simsiam_head(in_features: int, out_features: int = 2048) -> nn.Sequential:
+    """Return SimSiam's projection: three linear layers, each normalised over the batch, the last one without a scale.
+
+    Args:
+        in_features: channels of the encoder's last features.
+        out_features: length of the embedding, and of the hidden layers.
+
+    Shape:
+        - input: (B, in_features), output: (B, out_features).
+
+    Reference:
+        Chen, He, Exploring Simple Siamese Representation Learning, CVPR 2021.
+    """
+    return nn.Sequential(
+        nn.Linear(in_features, out_features, bias=False),
+        nn.BatchNorm1d(out_features),
+        nn.ReLU(),
+        nn.Linear(out_features, out_features, bias=False),
+        nn.BatchNorm1d(out_features),
+        nn.ReLU(),
+        nn.Linear(out_features, out_features, bias=False),
+        nn.BatchNorm1d(out_features, affine=False),
+    )
+
+
+def byol_head(in_features: int, out_features: int = 256, hidden_features: int = 4096) -> nn.Sequential:
+    """Return BYOL's projection, and its predictor: linear, batch normalisation, ReLU, linear.
+
+    Args:
+        in_features: channels of the encoder's last features, or length of the embedding.
+        out_features: length of the embedding.
+        hidden_features: width of the hidden layer.
+
+    Shape:
+        - input: (B, in_features), output: (B, out_features).
+
+    Reference:
+        Grill et al., Bootstrap Your Own Latent, NeurIPS 2020.
+    """
+    hidden = nn.Linear(in_features, hidden_features)
+    return nn.Sequential(hidden, nn.BatchNorm1d(hidden_features), nn.ReLU(), nn.Linear(hidden_features, out_features))
+
+
 def simsiam_predictor(features: int) -> nn.Sequential:
     """Return SimSiam's predictor of one embedding from another: a bottleneck of a quarter of the features.
 

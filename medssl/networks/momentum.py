@@ -30,6 +30,7 @@ class Momentum(nn.Module):
         self.average = get_ema_multi_avg_fn(momentum)
 
     @torch.no_grad()
-    def follow(self, module: nn.Module) -> None:
-        """Move towards the module's present parameters by one step."""
-        self.average(list(self.twin.parameters()), list(module.parameters()), 0)
+    def follow(self, module: nn.Module, momentum: float | None = None) -> None:
+        """Move towards the module's present parameters by one step, of another momentum where it is given."""
+        average = self.average if momentum is None else get_ema_multi_avg_fn(momentum)
+        average(list(self.twin.parameters()), list(module.parameters()), 0)

@@ -39,7 +39,8 @@ def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
     assert scalars["lr"][0] == json.loads((output / "model.json").read_text())["lr"]  # what the first step took
-    assert {"loss", "lr", "norm" if "lrc" in method else "spread"} <= set(scalars.columns)
+    watched = {"lrc": "norm", "rotation": "accuracy"}.get(method[0], "spread")
+    assert {"loss", "lr", watched} <= set(scalars.columns)
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == ({"encoder", "decoder"} if "lrc" in method else {"encoder"})
 

@@ -12,6 +12,14 @@ def outputs(values, spread):
         yield {"loss": torch.tensor(value), "pred": {"positional": torch.tensor(value), "spread": torch.tensor(spread)}}
 
 
+def test_warns_of_collapse_to_zero_too(make_trainer, caplog):
+    trainer = make_trainer()
+    monitor = CollapseMonitor("positional", 0.0, patience=5)
+    for trainer.state.output in outputs([0.004] * 5, 0.01):
+        monitor(trainer)
+    assert "collapse constant 0.0000 for 5 iterations" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "spread", "warns"),
     [([math.log(31)] * 10, 0.01, True), ([math.log(31)] * 10, 0.9, False), ([3.0] * 10, 0.01, False)],

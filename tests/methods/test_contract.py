@@ -7,13 +7,27 @@ import torch
 
 from medssl import methods
 from medssl.losses import LocalRegionContrastLoss
-from medssl.networks import UNet, linear_head, load_pretrained, mlp_head, part_state
+from medssl.networks import (
+    UNet,
+    byol_head,
+    linear_head,
+    load_pretrained,
+    mlp_head,
+    part_state,
+    simsiam_head,
+    simsiam_predictor,
+)
 
 MAKERS = {
+    "BYOL": lambda network: methods.BYOL(network.encoder, byol_head(32, 8, 16), byol_head(8, 8, 16)),
+    "GCL": lambda network: methods.GCL(network.encoder, mlp_head(32, 8, norm=True)),
     "LRC": lambda network: methods.LRC(network.encoder, network.decoder, LocalRegionContrastLoss()),
     "MoCo": lambda network: methods.MoCo(network.encoder, linear_head(32, 8, norm=True), queue_size=8, embed_dim=8),
     "PCL": lambda network: methods.PCL(network.encoder, mlp_head(32, 8, norm=True)),
+    "Rotation": lambda network: methods.Rotation(network.encoder, linear_head(32, 4)),
     "SAL": lambda network: methods.SAL(network.encoder, linear_head(32, 8, norm=True), torch.nn.Conv2d(16, 16, 1)),
+    "SimCLR": lambda network: methods.SimCLR(network.encoder, mlp_head(32, 8, norm=True)),
+    "SimSiam": lambda network: methods.SimSiam(network.encoder, simsiam_head(32, 8), simsiam_predictor(8)),
 }
 
 
@@ -96,5 +110,5 @@ def test_batch_statistics_see_one_view_at_a_time(make, make_batch):
     method, _ = make()
     method.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     method(data)
-    assert torch.equal(seen[0], data["view_1"])
-    assert all(len(images) == len(data["view_1"]) for images in seen)
+    assert torch.equal(seen[0][: len(data["view_1"])], data["view_1"])  # and its turns after it, where it is turned
+    assert len({len(images) for images in seen}) == 1
