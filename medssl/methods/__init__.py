@@ -1,6 +1,7 @@
 """Pre-training methods: a batch of views in, the loss and its terms out."""
 
 from medssl.methods.byol import BYOL
+from medssl.methods.densecl import DenseCL
 from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
 from medssl.methods.moco import MoCo
@@ -10,4 +11,4 @@ from medssl.methods.sal import SAL
 from medssl.methods.simclr import SimCLR
 from medssl.methods.simsiam import SimSiam
 
-__all__ = ["BYOL", "GCL", "LRC", "PCL", "SAL", "MoCo", "Rotation", "SimCLR", "SimSiam"]
+__all__ = ["BYOL", "GCL", "LRC", "PCL", "SAL", "DenseCL", "MoCo", "Rotation", "SimCLR", "SimSiam"]

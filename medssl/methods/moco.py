@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
+from medssl.methods.parts import check_parts, check_queue, in_parts
 from medssl.methods.spread import spread
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -52,11 +53,7 @@ class MoCo(nn.Module):
         super().__init__()
         if num_splits < 1:
             raise ValueError(f"num_splits must be at least 1, got {num_splits}.")
-        if pool_size is not None and queue_size >= pool_size:
-            raise ValueError(
-                f"a queue of {queue_size} keys of {pool_size} slices would hold every slice's own older key: lower "
-                "queue_size, which is at least num_slices where it is not given."
-            )
+        check_queue(queue_size, pool_size)
         self.encoder, self.head, self.num_splits = encoder, head, num_splits
         self.key_encoder, self.key_head = Momentum(encoder, momentum), Momentum(head, momentum)
         self.queue = Queue(queue_size, embed_dim)
@@ -65,20 +62,14 @@ class MoCo(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching; in training the twin follows and the queue moves on."""
         images, others = batch["view_1"], batch["view_2"]
-        if self.training and len(images) < 2 * self.num_splits:
-            raise ValueError(
-                f"each of the {self.num_splits} parts of a batch needs two images, got a batch of {len(images)}; lower "
-                "num_splits or raise num_slices."
-            )
-        query = torch.cat([embed(self.head, self.encoder(part)) for part in images.tensor_split(self.num_splits)])
         if self.training:
+            check_parts(len(images), self.num_splits)
             self.key_encoder.follow(self.encoder)
             self.key_head.follow(self.head)
-        order = torch.randperm(len(others), device=others.device)
+        (query,) = in_parts(lambda part: (embed(self.head, self.encoder(part)),), images, self.num_splits)
         with torch.no_grad():
-            parts = others[order].tensor_split(self.num_splits)
-            shuffled = torch.cat([embed(self.key_head.twin, self.key_encoder.twin(part)) for part in parts])
-            key = shuffled[order.argsort()]  # (n, D)
+            twins = self.key_head.twin, self.key_encoder.twin
+            (key,) = in_parts(lambda part: (embed(twins[0], twins[1](part)),), others, self.num_splits, shuffle=True)
         logits = self.contrast.logits(query, key, self.queue.keys)
         loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         if self.training:

@@ -8,6 +8,7 @@ import torch
 from medssl import methods
 from medssl.losses import LocalRegionContrastLoss
 from medssl.networks import (
+    Pointwise,
     UNet,
     byol_head,
     linear_head,
@@ -20,6 +21,9 @@ from medssl.networks import (
 
 MAKERS = {
     "BYOL": lambda network: methods.BYOL(network.encoder, byol_head(32, 8, 16), byol_head(8, 8, 16)),
+    "DenseCL": lambda network: methods.DenseCL(
+        network.encoder, linear_head(32, 8, norm=True), Pointwise(linear_head(32, 8)), queue_size=8, embed_dim=8
+    ),
     "GCL": lambda network: methods.GCL(network.encoder, mlp_head(32, 8, norm=True)),
     "LRC": lambda network: methods.LRC(network.encoder, network.decoder, LocalRegionContrastLoss()),
     "MoCo": lambda network: methods.MoCo(network.encoder, linear_head(32, 8, norm=True), queue_size=8, embed_dim=8),
