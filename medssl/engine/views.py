@@ -79,3 +79,26 @@ class PrepareDeformedViews(PrepareBatch):
             if labels is not None:
                 prepared[f"regions_{number}"] = labels
         return prepared, None
+
+
+class PrepareTiles(PrepareBatch):
+    """Move a batch of slices to the device and cut it into tiles there.
+
+    The method receives ``tiles`` :math:`(n, S, C, h, h)`.
+
+    Args:
+        tiles: called with the slices, such as :py:class:`medssl.transforms.RandTilesBatch`.
+    """
+
+    def __init__(self, tiles: Callable[[Tensor], Tensor]) -> None:
+        self.tiles = tiles
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Tensor], None]:
+        """Return the method's input, and no target."""
+        return {"tiles": self.tiles(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs))}, None

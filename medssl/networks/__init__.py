@@ -1,6 +1,14 @@
 """Networks made of an encoder, a decoder and a head, and the weights that travel between them."""
 
-from medssl.networks.heads import Pointwise, byol_head, linear_head, mlp_head, simsiam_head, simsiam_predictor
+from medssl.networks.heads import (
+    Pointwise,
+    byol_head,
+    linear_head,
+    mlp_head,
+    relative_location_head,
+    simsiam_head,
+    simsiam_predictor,
+)
 from medssl.networks.linear_probe import LinearProbe
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -25,6 +33,7 @@ __all__ = [
     "load_pretrained",
     "mlp_head",
     "part_state",
+    "relative_location_head",
     "simsiam_head",
     "simsiam_predictor",
 ]

@@ -99,6 +99,26 @@ def simsiam_predictor(features: int) -> nn.Sequential:
     return nn.Sequential(bottleneck, nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, features))
 
 
+def relative_location_head(in_features: int, hidden_features: int = 4096, dropout: float = 0.5) -> nn.Sequential:
+    """Return a classifier of eight places from the features of two tiles: linear, normalised, ReLU, dropout, linear.
+
+    Args:
+        in_features: channels of the encoder's last features, of one tile.
+        hidden_features: width of the hidden layer.
+        dropout: probability of losing one of its features.
+
+    Shape:
+        - input: (B, 2 in_features), output: (B, 8).
+
+    Reference:
+        Doersch, Gupta, Efros, Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015; widths of
+        OpenMMLab's recipe.
+    """
+    hidden = nn.Linear(2 * in_features, hidden_features)
+    norm = nn.BatchNorm1d(hidden_features)
+    return nn.Sequential(hidden, norm, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_features, 8))
+
+
 class Pointwise(nn.Module):
     """Apply a head for pooled features at every place of a map, with the same weights.
 

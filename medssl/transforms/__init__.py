@@ -10,6 +10,7 @@ from medssl.transforms.spacing import ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spatial_batch import RandSpatialBatch
 from medssl.transforms.superpixels import Superpixels, Superpixelsd
 from medssl.transforms.supervoxels import Supervoxels, Supervoxelsd
+from medssl.transforms.tiles_batch import RandTilesBatch
 from medssl.transforms.window import Window, Windowd
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RandSlices",
     "RandSlicesd",
     "RandSpatialBatch",
+    "RandTilesBatch",
     "ResampleToSpacing",
     "ResampleToSpacingd",
     "SameGridd",

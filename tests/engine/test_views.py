@@ -1,6 +1,6 @@
 import torch
 
-from medssl.engine import PrepareDeformedViews, PrepareViews
+from medssl.engine import PrepareDeformedViews, PrepareTiles, PrepareViews
 
 
 def test_two_views_are_drawn_and_subjects_numbered_within_the_batch():
@@ -49,3 +49,10 @@ def test_a_batch_without_regions_gives_as_many_views_as_deformations_alone():
     assert sorted(prepared) == ["view_1", "view_2"]
     prepared, _ = PrepareDeformedViews([None])({"image": torch.ones(2, 1, 4, 4)}, "cpu")
     assert sorted(prepared) == ["view_1"]
+
+
+def test_tiles_are_cut_from_the_batch():
+    images = torch.rand(2, 1, 4, 4)
+    prepared, target = PrepareTiles(lambda given: given[:, None, :, :2, :2])({"image": images}, "cpu")
+    assert target is None
+    assert torch.equal(prepared["tiles"][:, 0], images[:, :, :2, :2])

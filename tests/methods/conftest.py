@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 @pytest.fixture
 def make_batch():
-    """Two subjects of 9 and 10 slices, n/2 slices each, two views, four regions in each."""
+    """Two subjects of 9 and 10 slices, n/2 slices each, two views, four regions in each, nine tiles of each slice."""
 
     def make(n=4, side=32):
         generator = torch.Generator().manual_seed(0)
@@ -19,7 +19,8 @@ def make_batch():
         squares = torch.arange(4).view(2, 2).repeat_interleave(side // 2, 0).repeat_interleave(side // 2, 1)
         regions = {"regions_1": squares.expand(n, 1, -1, -1), "regions_2": squares.flip(1).expand(n, 1, -1, -1)}
         place = {"subject": subject, "index": index, "depth": depth}
-        return {"view_1": first, "view_2": second, **place, **regions, "num_regions": 4}
+        tiles = torch.randn(n, 9, 1, 16, 16, generator=generator)
+        return {"view_1": first, "view_2": second, **place, **regions, "num_regions": 4, "tiles": tiles}
 
     return make
 
