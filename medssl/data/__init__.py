@@ -7,6 +7,7 @@ from medssl.data.region_quality import compare_superpixels
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler, balance
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
+from medssl.data.slice_numbers import SliceNumbers
 from medssl.data.slice_store import StoredSlices, store_recipe
 from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
 
@@ -14,6 +15,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "SeededCacheDataset",
+    "SliceNumbers",
     "Split",
     "StoredSlices",
     "SubjectPairSampler",

@@ -84,14 +84,28 @@ class PrepareDeformedViews(PrepareBatch):
 class PrepareTiles(PrepareBatch):
     """Move a batch of slices to the device and cut it into tiles there.
 
-    The method receives ``tiles`` :math:`(n, S, C, h, h)`.
+    The method receives ``tiles`` :math:`(n, S, C, h, h)`; where they are asked for also ``view_1``
+    :math:`(n, C, H, W)`, the slices themselves, and ``sample`` :math:`(n)`, their numbers.
 
     Args:
         tiles: called with the slices, such as :py:class:`medssl.transforms.RandTilesBatch`.
+        tiles_crop: called as ``crop(images, None)`` before that, returns the images first, such as
+            :py:class:`medssl.transforms.RandResizedCropBatch`; None leaves the slices as they are.
+        crop: the same, of the slices themselves; None does without them.
+        intensity: called with the slices before each crop, such as :py:class:`medssl.transforms.RandIntensityBatch`.
+        numbers: :py:class:`medssl.data.SliceNumbers`; None does without.
     """
 
-    def __init__(self, tiles: Callable[[Tensor], Tensor]) -> None:
-        self.tiles = tiles
+    def __init__(
+        self,
+        tiles: Callable[[Tensor], Tensor],
+        tiles_crop: Deformation | None = None,
+        crop: Deformation | None = None,
+        intensity: Callable[[Tensor], Tensor] | None = None,
+        numbers: Callable[[Sequence[str], Tensor], Tensor] | None = None,
+    ) -> None:
+        self.tiles, self.tiles_crop, self.crop = tiles, tiles_crop, crop
+        self.intensity, self.numbers = intensity, numbers
 
     def __call__(
         self,
@@ -101,4 +115,15 @@ class PrepareTiles(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[dict[str, Tensor], None]:
         """Return the method's input, and no target."""
-        return {"tiles": self.tiles(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs))}, None
+        images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+
+        def cropped(crop: Deformation | None) -> Tensor:
+            view = images if self.intensity is None else self.intensity(images)
+            return view if crop is None else crop(view, None)[0]
+
+        prepared = {"tiles": self.tiles(cropped(self.tiles_crop))}
+        if self.crop is not None:
+            prepared["view_1"] = cropped(self.crop)
+        if self.numbers is not None:
+            prepared["sample"] = self.numbers(batchdata["case_id"], batchdata["index"]).to(device)
+        return prepared, None

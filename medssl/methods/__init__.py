@@ -6,10 +6,24 @@ from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
 from medssl.methods.moco import MoCo
 from medssl.methods.pcl import PCL
+from medssl.methods.pirl import PIRL
 from medssl.methods.relative_location import RelativeLocation
 from medssl.methods.rotation import Rotation
 from medssl.methods.sal import SAL
 from medssl.methods.simclr import SimCLR
 from medssl.methods.simsiam import SimSiam
 
-__all__ = ["BYOL", "GCL", "LRC", "PCL", "SAL", "DenseCL", "MoCo", "RelativeLocation", "Rotation", "SimCLR", "SimSiam"]
+__all__ = [
+    "BYOL",
+    "GCL",
+    "LRC",
+    "PCL",
+    "PIRL",
+    "SAL",
+    "DenseCL",
+    "MoCo",
+    "RelativeLocation",
+    "Rotation",
+    "SimCLR",
+    "SimSiam",
+]

@@ -10,7 +10,7 @@ from medssl.networks.heads import (
     simsiam_predictor,
 )
 from medssl.networks.linear_probe import LinearProbe
-from medssl.networks.memory import Queue
+from medssl.networks.memory import Bank, Queue
 from medssl.networks.momentum import Momentum
 from medssl.networks.resnet import ResNetEncoder, ResNetUNet
 from medssl.networks.two_branch import TwoBranchUNet
@@ -18,6 +18,7 @@ from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
 from medssl.networks.weights import load_pretrained, part_state
 
 __all__ = [
+    "Bank",
     "LinearProbe",
     "Momentum",
     "Pointwise",

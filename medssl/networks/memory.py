@@ -1,4 +1,4 @@
-"""What contrastive methods remember of earlier batches."""
+"""What contrastive methods remember of earlier batches, and of every sample."""
 
 import torch
 import torch.nn.functional as F
@@ -37,3 +37,47 @@ class Queue(nn.Module):
         places = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.keys)
         self.keys.index_copy_(0, places, F.normalize(keys.to(self.keys.dtype), dim=1))
         self.place.add_(len(keys)).remainder_(len(self.keys))
+
+
+class Bank(nn.Module):
+    """A vector for every sample of a data set, which moves towards each new one; random directions at first.
+
+    Its vectors are a buffer: they go into a checkpoint with the method and come back with it.
+
+    Args:
+        size: number of samples.
+        dim: length of a vector.
+        momentum: share of the old vector in the new one, .5 in PIRL.
+
+    Reference:
+        Misra, van der Maaten, Self-Supervised Learning of Pretext-Invariant Representations, CVPR 2020,
+        arXiv:1912.01991.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, size: int, dim: int = 128, momentum: float = 0.5) -> None:
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise ValueError(f"size and dim must be at least 1, got {size} and {dim}.")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}; PIRL takes 0.5.")
+        self.register_buffer("vectors", F.normalize(torch.randn(size, dim), dim=1))  # (N, D)
+        self.momentum = momentum
+
+    def draw(self, count: int, without: Tensor) -> Tensor:
+        """Return ``count`` vectors, drawn with replacement from those of all samples but some."""
+        if len(self.vectors) <= len(without):
+            raise ValueError(
+                f"a bank needs more than a batch of samples to draw others from, got {len(self.vectors)} and a batch "
+                f"of {len(without)}; lower num_slices."
+            )
+        chances = torch.ones(len(self.vectors), device=without.device).index_fill_(0, without, 0.0)
+        return self.vectors[torch.multinomial(chances, count, replacement=True)]
+
+    @torch.no_grad()
+    def update(self, samples: Tensor, vectors: Tensor) -> None:
+        """Move the vectors of some samples :math:`(n)` towards new ones :math:`(n, D)`."""
+        new = F.normalize(vectors.to(self.vectors.dtype), dim=1)
+        mixed = self.momentum * self.vectors[samples] + (1 - self.momentum) * new
+        self.vectors.index_copy_(0, samples, F.normalize(mixed, dim=1))

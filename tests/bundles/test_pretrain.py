@@ -35,7 +35,7 @@ METHODS = [with_its_method(name) for name in OVERLAYS]
 @pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
 def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp_path):
     small = {"queue_size": 8, "num_splits": 2} if method[0] in ("moco", "densecl") else {}
-    if method == ["relative_location"]:
+    if method[0] in ("relative_location", "pirl"):
         small = {"image_size": [64, 64]}  # a third of it is one tile
     output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", num_slices=4, **small)
     scalars = pd.read_csv(output / "scalars.csv")

@@ -56,3 +56,18 @@ def test_tiles_are_cut_from_the_batch():
     prepared, target = PrepareTiles(lambda given: given[:, None, :, :2, :2])({"image": images}, "cpu")
     assert target is None
     assert torch.equal(prepared["tiles"][:, 0], images[:, :, :2, :2])
+
+
+def test_slices_and_their_numbers_come_along_with_tiles_where_they_are_asked_for():
+    prepare = PrepareTiles(
+        lambda given: given[:, None],
+        tiles_crop=lambda images, labels: (images + 1, labels),
+        crop=lambda images, labels: (images + 2, labels),
+        intensity=lambda images: images * 10,
+        numbers=lambda cases, index: torch.tensor([len(case) for case in cases]) + index,
+    )
+    batch = {"image": torch.ones(2, 1, 4, 4), "case_id": ["a", "bcd"], "index": torch.tensor([5, 6])}
+    prepared, _ = prepare(batch, "cpu")
+    assert (prepared["tiles"] == 11).all()
+    assert (prepared["view_1"] == 12).all()
+    assert prepared["sample"].tolist() == [6, 9]

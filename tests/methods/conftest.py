@@ -20,7 +20,15 @@ def make_batch():
         regions = {"regions_1": squares.expand(n, 1, -1, -1), "regions_2": squares.flip(1).expand(n, 1, -1, -1)}
         place = {"subject": subject, "index": index, "depth": depth}
         tiles = torch.randn(n, 9, 1, 16, 16, generator=generator)
-        return {"view_1": first, "view_2": second, **place, **regions, "num_regions": 4, "tiles": tiles}
+        return {
+            "view_1": first,
+            "view_2": second,
+            **place,
+            **regions,
+            "num_regions": 4,
+            "tiles": tiles,
+            "sample": torch.arange(n) * 2,
+        }
 
     return make
 

@@ -28,6 +28,9 @@ MAKERS = {
     "GCL": lambda network: methods.GCL(network.encoder, mlp_head(32, 8, norm=True)),
     "LRC": lambda network: methods.LRC(network.encoder, network.decoder, LocalRegionContrastLoss()),
     "MoCo": lambda network: methods.MoCo(network.encoder, linear_head(32, 8, norm=True), queue_size=8, embed_dim=8),
+    "PIRL": lambda network: methods.PIRL(
+        network.encoder, linear_head(32, 8), linear_head(32, 8), linear_head(72, 8), bank_size=9, embed_dim=8
+    ),
     "PCL": lambda network: methods.PCL(network.encoder, mlp_head(32, 8, norm=True)),
     "RelativeLocation": lambda network: methods.RelativeLocation(network.encoder, relative_location_head(32, 16)),
     "Rotation": lambda network: methods.Rotation(network.encoder, linear_head(32, 4)),
@@ -109,7 +112,7 @@ def test_what_it_has_learnt_fits_a_network_for_other_classes(make, make_batch, t
     assert not torch.equal(other.encoder.levels[0][0].conv.weight, before["encoder.levels.0.conv_0.conv.weight"])
 
 
-@pytest.mark.parametrize("make", MAKERS.keys() - {"RelativeLocation"}, indirect=True)
+@pytest.mark.parametrize("make", MAKERS.keys() - {"PIRL", "RelativeLocation"}, indirect=True)
 def test_batch_statistics_see_one_view_at_a_time(make, make_batch):
     data = make_batch()
     data["view_2"] = data["view_2"] * 5 + 3

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medssl.networks import Momentum, Queue
+from medssl.networks import Bank, Momentum, Queue
 
 
 def test_the_twin_is_the_moving_average_of_the_network():
@@ -63,3 +63,33 @@ def test_refuses_what_makes_no_queue_or_twin():
         Queue(0, 2)
     with pytest.raises(ValueError, match=r"decay value 1\.5"):
         Momentum(nn.Linear(1, 1), 1.5)
+
+
+def test_the_bank_draws_from_all_samples_but_those_it_is_told_to_leave_out():
+    torch.manual_seed(0)
+    bank = Bank(6, 3)
+    drawn = bank.draw(400, torch.tensor([1, 4]))
+    nearest = (drawn @ bank.vectors.T).argmax(dim=1)
+    counts = torch.bincount(nearest, minlength=6)
+    assert counts[[1, 4]].tolist() == [0, 0]
+    assert (counts[[0, 2, 3, 5]] > 70).all()
+
+
+def test_a_vector_of_the_bank_moves_half_the_way_and_survives_a_checkpoint():
+    torch.manual_seed(0)
+    bank, new = Bank(3, 2), torch.tensor([[0.0, 5.0]])
+    bank.vectors[1] = torch.tensor([1.0, 0.0])
+    others = bank.vectors[[0, 2]].clone()
+    bank.update(torch.tensor([1]), new)
+    torch.testing.assert_close(bank.vectors[1], torch.tensor([0.5, 0.5]).sqrt())
+    assert torch.equal(bank.vectors[[0, 2]], others)
+    again = Bank(3, 2)
+    again.load_state_dict(bank.state_dict())
+    assert torch.equal(again.vectors, bank.vectors)
+
+
+def test_refuses_what_makes_no_bank():
+    with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\), got 1; PIRL takes 0.5"):
+        Bank(3, 2, momentum=1)
+    with pytest.raises(ValueError, match="must be at least 1, got 0 and 2"):
+        Bank(0, 2)
