@@ -14,7 +14,7 @@ from medssl.engine.progress import Progress
 from medssl.engine.receipt import read_receipt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
-from medssl.engine.views import PrepareDeformedViews, PrepareTiles, PrepareViews
+from medssl.engine.views import PrepareDeformedViews, PrepareRestoration, PrepareTiles, PrepareViews
 
 __all__ = [
     "AutocastInferer",
@@ -26,6 +26,7 @@ __all__ = [
     "Overlays",
     "PrepareDeformedViews",
     "PrepareKnownClasses",
+    "PrepareRestoration",
     "PrepareTiles",
     "PrepareViews",
     "Progress",

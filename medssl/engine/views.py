@@ -127,3 +127,40 @@ class PrepareTiles(PrepareBatch):
         if self.numbers is not None:
             prepared["sample"] = self.numbers(batchdata["case_id"], batchdata["index"]).to(device)
         return prepared, None
+
+
+class PrepareRestoration(PrepareBatch):
+    """Move a batch of images to the device and damage them there.
+
+    Damage is done to intensities in [0, 1], from each image's lowest to its highest, and what remains is brought back
+    to where they were: the network sees the intensities that it will see in fine-tuning. The method receives ``view_1``
+    :math:`(n, C, *)`, damaged, and ``target`` :math:`(n, C, *)`, whole and in [0, 1].
+
+    Args:
+        damage: called one after the other with the images, such as :py:class:`medssl.transforms.RandPaintingBatch`.
+        deformation: of both before that, called as ``deform(images, None)``, returns the images first; None leaves them
+            as they are.
+    """
+
+    def __init__(self, damage: Sequence[Callable[[Tensor], Tensor]], deformation: Deformation | None = None) -> None:
+        self.damage, self.deformation = damage, deformation
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Tensor], None]:
+        """Return the method's input, and no target: that is in the input."""
+        images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        if self.deformation is not None:
+            images = self.deformation(images, None)[0]
+        axes = tuple(range(1, images.ndim))
+        low, high = images.amin(dim=axes, keepdim=True), images.amax(dim=axes, keepdim=True)
+        scale = (high - low).clamp(min=1e-8)
+        target = (images - low) / scale
+        damaged = target
+        for change in self.damage:
+            damaged = change(damaged)
+        return {"view_1": damaged * scale + low, "target": target}, None

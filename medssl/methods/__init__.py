@@ -5,6 +5,7 @@ from medssl.methods.densecl import DenseCL
 from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
 from medssl.methods.moco import MoCo
+from medssl.methods.models_genesis import ModelsGenesis
 from medssl.methods.pcl import PCL
 from medssl.methods.pirl import PIRL
 from medssl.methods.relative_location import RelativeLocation
@@ -22,6 +23,7 @@ __all__ = [
     "SAL",
     "DenseCL",
     "MoCo",
+    "ModelsGenesis",
     "RelativeLocation",
     "Rotation",
     "SimCLR",

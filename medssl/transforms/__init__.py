@@ -1,8 +1,11 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
+from medssl.transforms.bezier_batch import RandBezierBatch
 from medssl.transforms.intensity_batch import RandIntensityBatch
 from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBatch, RandJointElasticd
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
+from medssl.transforms.local_shuffle_batch import RandLocalShuffleBatch
+from medssl.transforms.painting_batch import RandPaintingBatch
 from medssl.transforms.resized_crop_batch import RandResizedCropBatch
 from medssl.transforms.same_grid import SameGridd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
@@ -16,10 +19,13 @@ from medssl.transforms.window import Window, Windowd
 __all__ = [
     "KnownLabels",
     "KnownLabelsd",
+    "RandBezierBatch",
     "RandIntensityBatch",
     "RandJointElastic",
     "RandJointElasticBatch",
     "RandJointElasticd",
+    "RandLocalShuffleBatch",
+    "RandPaintingBatch",
     "RandResizedCropBatch",
     "RandSlicePair",
     "RandSlicePaird",

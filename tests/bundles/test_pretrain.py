@@ -30,21 +30,24 @@ def with_its_method(name):
 
 
 METHODS = [with_its_method(name) for name in OVERLAYS]
+SMALL = {method: {"queue_size": 8, "num_splits": 2} for method in ("moco", "densecl")}
+SMALL |= {method: {"image_size": [64, 64]} for method in ("pirl", "relative_location")}  # a third of it is one tile
+WATCHED = {"lrc": "norm", "rotation": "accuracy", "relative_location": "accuracy", "models_genesis": "loss"}
+WITH_DECODER = ("lrc", "models_genesis")
 
 
 @pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
 def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp_path):
-    small = {"queue_size": 8, "num_splits": 2} if method[0] in ("moco", "densecl") else {}
-    if method[0] in ("relative_location", "pirl"):
-        small = {"image_size": [64, 64]}  # a third of it is one tile
-    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", num_slices=4, **small)
+    small = {"num_slices": 4} | SMALL.get(method[0], {})
+    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", **small)
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
     assert scalars["lr"][0] == json.loads((output / "model.json").read_text())["lr"]  # what the first step took
-    watched = {"lrc": "norm", "rotation": "accuracy", "relative_location": "accuracy"}.get(method[0], "spread")
-    assert {"loss", "lr", watched} <= set(scalars.columns)
+    assert {"loss", "lr", WATCHED.get(method[0], "spread")} <= set(scalars.columns)
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
-    assert {name.split(".")[0] for name in taken} == ({"encoder", "decoder"} if "lrc" in method else {"encoder"})
+    assert {name.split(".")[0] for name in taken} == (
+        {"encoder", "decoder"} if method[0] in WITH_DECODER else {"encoder"}
+    )
 
 
 def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):

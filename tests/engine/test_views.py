@@ -1,6 +1,6 @@
 import torch
 
-from medssl.engine import PrepareDeformedViews, PrepareTiles, PrepareViews
+from medssl.engine import PrepareDeformedViews, PrepareRestoration, PrepareTiles, PrepareViews
 
 
 def test_two_views_are_drawn_and_subjects_numbered_within_the_batch():
@@ -71,3 +71,21 @@ def test_slices_and_their_numbers_come_along_with_tiles_where_they_are_asked_for
     assert (prepared["tiles"] == 11).all()
     assert (prepared["view_1"] == 12).all()
     assert prepared["sample"].tolist() == [6, 9]
+
+
+def test_images_are_damaged_between_their_lowest_and_highest_value_and_brought_back():
+    images = torch.tensor([[-2.0, 0.0, 2.0], [5.0, 5.0, 5.0]]).view(2, 1, 1, 3)
+    seen = []
+
+    def invert(given):
+        seen.append(given)
+        return 1 - given
+
+    prepared, target = PrepareRestoration([invert])({"image": images}, "cpu")
+    assert target is None
+    assert seen[0][0].flatten().tolist() == [0, 0.5, 1]
+    assert torch.equal(prepared["target"], seen[0])
+    assert prepared["view_1"][0].flatten().tolist() == [2, 0, -2]
+    assert torch.isfinite(prepared["view_1"]).all()
+    mirrored, _ = PrepareRestoration([], lambda images, labels: (images.flip(-1), labels))({"image": images}, "cpu")
+    assert torch.equal(mirrored["view_1"], images.flip(-1))

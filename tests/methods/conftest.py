@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 @pytest.fixture
 def make_batch():
-    """Two subjects of 9 and 10 slices, n/2 slices each, two views, four regions in each, nine tiles of each slice."""
+    """Two subjects of 9 and 10 slices, n/2 slices each: two views, four regions in each; nine tiles and a target."""
 
     def make(n=4, side=32):
         generator = torch.Generator().manual_seed(0)
@@ -28,6 +28,7 @@ def make_batch():
             "num_regions": 4,
             "tiles": tiles,
             "sample": torch.arange(n) * 2,
+            "target": torch.rand(n, 1, side, side, generator=generator),
         }
 
     return make

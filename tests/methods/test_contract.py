@@ -28,6 +28,7 @@ MAKERS = {
     "GCL": lambda network: methods.GCL(network.encoder, mlp_head(32, 8, norm=True)),
     "LRC": lambda network: methods.LRC(network.encoder, network.decoder, LocalRegionContrastLoss()),
     "MoCo": lambda network: methods.MoCo(network.encoder, linear_head(32, 8, norm=True), queue_size=8, embed_dim=8),
+    "ModelsGenesis": lambda network: methods.ModelsGenesis(network.encoder, network.decoder, torch.nn.Conv2d(2, 1, 1)),
     "PIRL": lambda network: methods.PIRL(
         network.encoder, linear_head(32, 8), linear_head(32, 8), linear_head(72, 8), bank_size=9, embed_dim=8
     ),
