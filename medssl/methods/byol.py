@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from medssl.losses import NegativeCosineLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 from medssl.networks.momentum import Momentum
 
 
@@ -30,7 +30,7 @@ class BYOL(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss`` and ``spread``.
+        - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
     Reference:
         Grill et al., Bootstrap Your Own Latent, NeurIPS 2020, arXiv:2006.07733.
@@ -61,7 +61,7 @@ class BYOL(nn.Module):
         distances = [
             2 + 2 * self.distance(self.predictor(z), other) for z, other in zip(online, reversed(target), strict=True)
         ]
-        return {"loss": distances[0] + distances[1], "spread": spread(online[0])}
+        return {"loss": distances[0] + distances[1], **extent(online[0])}
 
     def follow(self) -> None:
         """Move the twin by one step, with the momentum of this step."""

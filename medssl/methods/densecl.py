@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.parts import check_parts, check_queue, in_parts
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent, spread
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
 
@@ -34,8 +34,8 @@ class DenseCL(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss``, ``slices`` and ``places``, its terms, ``spread`` of the slices' embeddings,
-          ``local_spread`` of the places'.
+        - output: scalars ``loss``, ``slices`` and ``places``, its terms, ``spread`` and effective ``rank`` of the
+          slices' embeddings, ``local_spread`` of the places'.
 
     Reference:
         Wang et al., Dense Contrastive Learning for Self-Supervised Visual Pre-Training, CVPR 2021, arXiv:2011.09157.
@@ -92,7 +92,7 @@ class DenseCL(nn.Module):
             "loss": (1 - self.dense_weight) * slices + self.dense_weight * dense,
             "slices": slices.detach(),
             "places": dense.detach(),
-            "spread": spread(query),
+            **extent(query),
             "local_spread": spread(places.flatten(0, 1)),
         }
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 
 
 class GCL(nn.Module):
@@ -25,7 +25,7 @@ class GCL(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``index``, ``depth`` :math:`(n)`.
-        - output: scalars ``loss`` and ``spread``.
+        - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
     Reference:
         Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
@@ -44,7 +44,7 @@ class GCL(nn.Module):
         embeddings = torch.cat([embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2")])
         part = partitions(batch["index"], batch["depth"], self.num_partitions).repeat(2)
         loss = self.contrast(embeddings, part[:, None] == part)
-        return {"loss": loss, "spread": spread(embeddings)}
+        return {"loss": loss, **extent(embeddings)}
 
 
 def partitions(index: Tensor, depth: Tensor, num_partitions: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
 from medssl.methods.parts import check_parts, check_queue, in_parts
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
 
@@ -32,7 +32,8 @@ class MoCo(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss``, ``contrast``, ``accuracy`` of finding the key, ``spread`` of the queries.
+        - output: scalars ``loss``, ``contrast``, ``accuracy`` of finding the key, ``spread`` and effective ``rank``
+          of the queries.
 
     Reference:
         He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722; Chen
@@ -75,4 +76,4 @@ class MoCo(nn.Module):
         if self.training:
             self.queue.push(key)
         accuracy = (logits.argmax(dim=1) == 0).float().mean()
-        return {"loss": loss, "contrast": loss.detach(), "accuracy": accuracy, "spread": spread(query)}
+        return {"loss": loss, "contrast": loss.detach(), "accuracy": accuracy, **extent(query)}

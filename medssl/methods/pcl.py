@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import GlobalPositionalLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 
 
 class PCL(nn.Module):
@@ -22,7 +22,7 @@ class PCL(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``index``, ``depth`` :math:`(n)`.
-        - output: scalars ``loss``, ``positional``, ``spread``.
+        - output: scalars ``loss``, ``positional``, ``spread`` and effective ``rank``.
 
     Reference:
         Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021.
@@ -45,4 +45,4 @@ class PCL(nn.Module):
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
         loss = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
-        return {"loss": loss, "positional": loss.detach(), "spread": spread(embeddings)}
+        return {"loss": loss, "positional": loss.detach(), **extent(embeddings)}

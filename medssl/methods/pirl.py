@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 from medssl.networks.memory import Bank
 
 
@@ -34,7 +34,8 @@ class PIRL(nn.Module):
     Shape:
         - batch: ``view_1`` :math:`(n, C, H, W)`; ``tiles`` :math:`(n, 9, C, h, h)`; ``sample`` :math:`(n)` integers,
           which of the N slices each one is.
-        - output: scalars ``loss``, ``tiles`` and ``slices``, its terms, ``spread`` of the slices' embeddings.
+        - output: scalars ``loss``, ``tiles`` and ``slices``, its terms, ``spread`` and effective ``rank`` of the
+          slices' embeddings.
 
     Reference:
         Misra, van der Maaten, Self-Supervised Learning of Pretext-Invariant Representations, CVPR 2020,
@@ -81,5 +82,5 @@ class PIRL(nn.Module):
             "loss": self.tiles_weight * from_tiles + (1 - self.tiles_weight) * from_slices,
             "tiles": from_tiles.detach(),
             "slices": from_slices.detach(),
-            "spread": spread(slices),
+            **extent(slices),
         }

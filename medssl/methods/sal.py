@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from medssl.losses import GlobalPositionalLoss, LocalAlignmentLoss
 from medssl.losses.global_positional import positional_pairs
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent, spread
 
 
 class SAL(nn.Module):
@@ -34,8 +34,8 @@ class SAL(nn.Module):
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``subject``, ``index``, ``depth`` :math:`(n)`;
           half of the slices of one subject, then half of another, as
           :py:class:`medssl.data.SubjectPairSampler` draws them.
-        - output: scalars ``loss``, ``positional``, ``alignment``, ``spread`` of the embeddings, ``local_spread`` of the
-          aligned vectors.
+        - output: scalars ``loss``, ``positional``, ``alignment``, ``spread`` and effective ``rank`` of the embeddings,
+          ``local_spread`` of the aligned vectors.
 
     Reference:
         Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
@@ -83,7 +83,7 @@ class SAL(nn.Module):
             "loss": positional + self.alignment_weight * alignment,
             "positional": positional.detach(),
             "alignment": alignment.detach(),
-            "spread": spread(embeddings),
+            **extent(embeddings),
             "local_spread": spread(local.detach().movedim(1, -1).flatten(0, -2)),
         }
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 
 
 class SimCLR(nn.Module):
@@ -24,7 +24,7 @@ class SimCLR(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss`` and ``spread``.
+        - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
     Reference:
         Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, arXiv:2002.05709.
@@ -40,4 +40,4 @@ class SimCLR(nn.Module):
         embeddings = torch.cat([embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2")])
         slices = torch.arange(len(embeddings) // 2, device=embeddings.device).repeat(2)
         loss = self.contrast(embeddings, slices[:, None] == slices)
-        return {"loss": loss, "spread": spread(embeddings)}
+        return {"loss": loss, **extent(embeddings)}

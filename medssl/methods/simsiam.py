@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from medssl.losses import NegativeCosineLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import spread
+from medssl.methods.spread import extent
 
 
 class SimSiam(nn.Module):
@@ -23,7 +23,7 @@ class SimSiam(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss`` and ``spread``.
+        - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
     Reference:
         Chen, He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv:2011.10566.
@@ -39,4 +39,4 @@ class SimSiam(nn.Module):
         z_1, z_2 = (embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2"))
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
         loss = (self.distance(p_1, z_2.detach()) + self.distance(p_2, z_1.detach())) / 2
-        return {"loss": loss, "spread": spread(z_1)}
+        return {"loss": loss, **extent(z_1)}

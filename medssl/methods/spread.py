@@ -1,4 +1,4 @@
-"""How far embeddings are from having collapsed to one point."""
+"""How far embeddings are from having collapsed to one point, or to few directions."""
 
 import torch
 import torch.nn.functional as F
@@ -19,3 +19,26 @@ def spread(embeddings: Tensor) -> Tensor:
     """
     mean = F.normalize(embeddings.float(), dim=1).mean(dim=0)
     return (1 - mean.square().sum()).clamp(min=0).sqrt()
+
+
+@torch.no_grad()
+def effective_rank(embeddings: Tensor) -> Tensor:
+    r"""Return how many directions embeddings take up, 1 for vectors along one line, at most the lesser of N and d.
+
+    .. math:: \frac{\left(\sum_i \lambda_i\right)^2}{\sum_i \lambda_i^2} = \frac{N^2}{\sum_{ij} (z_i \cdot z_j)^2}
+
+    with :math:`z` the vectors scaled to unit length and :math:`\lambda` the eigenvalues of :math:`\sum_i z_i z_i^T`:
+    the participation ratio. It takes no eigenvalues, for which a GPU would have to wait.
+
+    Shape:
+        - embeddings: :math:`(N, d)`; output: scalar.
+    """
+    z = F.normalize(embeddings.float(), dim=1)
+    with torch.autocast(z.device.type, enabled=False):
+        products = z @ z.mT if len(z) < z.shape[1] else z.mT @ z  # either has the sum of squares that is asked for
+    return len(z) ** 2 / products.square().sum().clamp(min=torch.finfo(z.dtype).tiny)
+
+
+def extent(embeddings: Tensor) -> dict[str, Tensor]:
+    """Return the scalars that tell of collapse: ``spread``, to a point, and ``rank``, to few directions."""
+    return {"spread": spread(embeddings), "rank": effective_rank(embeddings)}

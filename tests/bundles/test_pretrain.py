@@ -43,7 +43,7 @@ def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
     assert scalars["lr"][0] == json.loads((output / "model.json").read_text())["lr"]  # what the first step took
-    assert {"loss", "lr", WATCHED.get(method[0], "spread")} <= set(scalars.columns)
+    assert {"loss", "lr", WATCHED.get(method[0], "rank")} <= set(scalars.columns)
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == (
         {"encoder", "decoder"} if method[0] in WITH_DECODER else {"encoder"}

@@ -1,0 +1,35 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medssl.methods.spread import effective_rank, extent, spread
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def test_the_spread_is_one_on_a_full_sphere_and_nought_in_a_point():
+    assert spread(torch.randn(20_000, 8)).item() == pytest.approx(1, abs=0.01)
+    assert spread(torch.ones(16, 8)).item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (30, 7)])
+def test_the_rank_is_the_participation_ratio_of_the_eigenvalues(shape):
+    z = F.normalize(torch.randn(shape).double() * torch.arange(1, shape[1] + 1), dim=1)
+    eigenvalues = torch.linalg.eigvalsh(z.mT @ z)
+    expected = eigenvalues.sum() ** 2 / eigenvalues.square().sum()
+    assert effective_rank(z * 5).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_rank_counts_directions():
+    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
+    assert effective_rank(torch.tensor([[1.0, 0.0], [-3.0, 0.0], [2.0, 0.0]])).item() == pytest.approx(1)
+    assert effective_rank(torch.randn(5000, 6)).item() == pytest.approx(6, abs=0.1)
+
+
+def test_both_are_watched_without_a_gradient():
+    watched = extent(torch.randn(4, 8, requires_grad=True))
+    assert watched.keys() == {"spread", "rank"}
+    assert not any(value.requires_grad for value in watched.values())
