@@ -4,6 +4,7 @@ from medssl.methods.byol import BYOL
 from medssl.methods.densecl import DenseCL
 from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
+from medssl.methods.mae import MAE
 from medssl.methods.moco import MoCo
 from medssl.methods.models_genesis import ModelsGenesis
 from medssl.methods.pcl import PCL
@@ -18,6 +19,7 @@ __all__ = [
     "BYOL",
     "GCL",
     "LRC",
+    "MAE",
     "PCL",
     "PIRL",
     "SAL",

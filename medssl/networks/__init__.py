@@ -10,16 +10,19 @@ from medssl.networks.heads import (
     simsiam_predictor,
 )
 from medssl.networks.linear_probe import LinearProbe
+from medssl.networks.mae_decoder import MAEDecoder
 from medssl.networks.memory import Bank, Queue
 from medssl.networks.momentum import Momentum
 from medssl.networks.resnet import ResNetEncoder, ResNetUNet
 from medssl.networks.two_branch import TwoBranchUNet
 from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
+from medssl.networks.vit import ViTEncoder, ViTUNet
 from medssl.networks.weights import load_pretrained, part_state
 
 __all__ = [
     "Bank",
     "LinearProbe",
+    "MAEDecoder",
     "Momentum",
     "Pointwise",
     "Queue",
@@ -29,6 +32,8 @@ __all__ = [
     "UNet",
     "UNetDecoder",
     "UNetEncoder",
+    "ViTEncoder",
+    "ViTUNet",
     "byol_head",
     "linear_head",
     "load_pretrained",

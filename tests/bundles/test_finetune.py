@@ -68,6 +68,7 @@ APART = {
     "two_branch",
     "u_net_3d",
     "u_net_branches",
+    "vit",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - APART)
 
@@ -106,7 +107,11 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
 
 @pytest.mark.parametrize(
     ("overlay", "network", "options"),
-    [("resnet50", "ResNetUNet", {}), ("two_branch", "TwoBranchUNet", {"local_width": 4})],  # said in training alone
+    [  # said in training alone
+        ("resnet50", "ResNetUNet", {}),
+        ("two_branch", "TwoBranchUNet", {"local_width": 4}),
+        ("vit", "ViTUNet", {"vit": {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4, "num_heads": 2}}),
+    ],
 )
 def test_the_networks_of_the_papers_are_fine_tuned_evaluated_and_used(
     overlay, network, options, run_bundle, scans, tmp_path

@@ -12,11 +12,12 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.networks import ResNetUNet, UNet, load_pretrained
+from medssl.networks import ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
-PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d"}  # of recipes with tests of their own
+# Parts of recipes, and a recipe with a test of its own:
+PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae"}
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
@@ -55,6 +56,15 @@ def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
     output = run_bundle("pretrain", ["train", "lrc", "small", "lrc_3d"], tmp_path / "models", **size)
     taken = load_pretrained(UNet(4, width=4, spatial_dims=3, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder", "decoder"}
+
+
+def test_a_vision_transformer_trains_and_exports_its_encoder(run_bundle, tmp_path):
+    vit = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4, "num_heads": 2}
+    parts = {"vit": vit, "restoring": vit, "image_size": [64, 64], "num_slices": 4}
+    output = run_bundle("pretrain", ["train", "mae", "small"], tmp_path / "models", **parts)
+    taken = load_pretrained(ViTUNet(4, ViTEncoder(**vit)), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == {"encoder"}
+    assert json.loads((output / "model.json").read_text())["vit"] == vit
 
 
 def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp_path):
