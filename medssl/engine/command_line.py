@@ -23,7 +23,8 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     """Check the options of ``python -m monai.bundle run``, and from now on repeat an error's cause as its last line.
 
     MONAI adds an option that no config knows, drops one that is None, reads ``false`` as a word, which is true, takes
-    a word where the config has a number, and one that the listed overlays have left without a reader. Only ids at the
+    a word where the config has a number, and one that the listed overlays have left without a reader, which is judged
+    of the command line alone: a file of arguments may serve several methods. Only ids at the
     top of a config are judged: below, MONAI or the constructor that is given too much complains.
 
     Args:
@@ -59,10 +60,12 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
             problems.append(f"--{name} {value}: a word here; write --{name} {SPELLINGS[value]}")
         elif wanted := wanted_kind(value, config.config.get(name)):
             problems.append(f"--{name} {value}: must be {wanted}")
-    reached = reachable(config, ["initialize", str(called_with.get("run_id", "run")), "finalize"])
+    starts = ["initialize", str(called_with.get("run_id", "run")), "finalize"]
+    reached = reachable(config, starts)
     missing = sorted(reached - config.ref_resolver.items.keys())
     if called_with.get("run_id", "run") == "run" and not missing:  # others read less, and are given the same options
-        read = {re.split("#|::", name)[0] for name in reached} | {"bundle_root"}  # which MONAI's own tools give
+        acting = reachable(config, starts, without="receipt")  # which tells of options, and does nothing
+        read = {re.split("#|::", name)[0] for name in acting} | {"bundle_root"}  # which MONAI's own tools give
         problems += [
             f"--{name}: nothing reads it with these overlays"
             for name in given
@@ -86,13 +89,13 @@ def wanted_kind(given: Any, configured: Any) -> str | None:
     return None if wanted in (None, got) else f"{wanted}, such as {configured}"
 
 
-def reachable(config: ConfigParser, wanted: Iterable[str]) -> set[str]:
-    """Return the ids that some ids need to be resolved, those among them that no config defines included."""
+def reachable(config: ConfigParser, wanted: Iterable[str], without: str | None = None) -> set[str]:
+    """Return the ids that some ids need to be resolved, ``without`` itself, also those that no config defines."""
     items = config.ref_resolver.items
     stack, seen = [name for name in wanted if name in items], set[str]()
     while stack:
         name = stack.pop()
-        if name not in seen:
+        if name not in seen and name != without:
             seen.add(name)
             if name in items:
                 stack += ReferenceResolver.find_refs_in_config(config=items[name].config, id=name)

@@ -1,4 +1,4 @@
-"""From collated slices to the two views that contrastive methods take."""
+"""From collated slices to what methods take: views, tiles, damaged images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

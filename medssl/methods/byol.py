@@ -45,6 +45,8 @@ class BYOL(nn.Module):
         total_steps: int | None = None,
     ) -> None:
         super().__init__()
+        if total_steps is not None and total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, or None to keep the momentum, got {total_steps}.")
         self.encoder, self.head, self.predictor = encoder, head, predictor
         self.twin_encoder, self.twin_head = Momentum(encoder, momentum), Momentum(head, momentum)
         self.momentum, self.total_steps, self.steps = momentum, total_steps, 0

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
+from medssl.methods.embed import embed
 from medssl.methods.parts import check_parts, check_queue, in_parts
 from medssl.methods.spread import extent, spread
 from medssl.networks.memory import Queue
@@ -18,7 +19,7 @@ class DenseCL(nn.Module):
 
     :math:`\mathcal{L}_q` is MoCo's. In :math:`\mathcal{L}_r` the positive of a place is the place of the other view
     whose features in the encoder, not in the head, are most alike; its negatives are dense keys averaged over their
-    slice, one a slice.
+    slice, one a slice. There are n h w (K + 1) logits of places at a time.
 
     Args:
         encoder: image to list of features, finest first.
@@ -100,7 +101,7 @@ class DenseCL(nn.Module):
 def embed_densely(encoder: nn.Module, head: nn.Module, dense_head: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Return embeddings of images (n, D), of their S places (n, S, D), and these places' features (n, S, C)."""
     last = encoder(images)[-1]
-    return head(last.flatten(2).mean(dim=2)), dense_head(last).flatten(2).mT, last.flatten(2).mT
+    return embed(head, [last]), dense_head(last).flatten(2).mT, last.flatten(2).mT
 
 
 def match(features: Tensor, others: Tensor) -> Tensor:

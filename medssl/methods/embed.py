@@ -1,7 +1,8 @@
 """The embedding of an image, which contrastive methods compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -9,3 +10,8 @@ def embed(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Return a head's output :math:`(n, D)` for the last of an encoder's features, averaged over the plane."""
     embeddings: Tensor = head(features[-1].flatten(2).mean(dim=2))
     return embeddings
+
+
+def embed_views(encoder: nn.Module, head: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the embeddings of both views :math:`(2n, D)`; each passes by itself, so that it is normalised alone."""
+    return torch.cat([embed(head, encoder(batch[view])) for view in ("view_1", "view_2")])

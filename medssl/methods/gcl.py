@@ -1,10 +1,9 @@
 """Global contrastive learning: slices of the same part of any two volumes are alike."""
 
-import torch
 from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
-from medssl.methods.embed import embed
+from medssl.methods.embed import embed_views
 from medssl.methods.spread import extent
 
 
@@ -41,7 +40,7 @@ class GCL(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
-        embeddings = torch.cat([embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2")])
+        embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         part = partitions(batch["index"], batch["depth"], self.num_partitions).repeat(2)
         loss = self.contrast(embeddings, part[:, None] == part)
         return {"loss": loss, **extent(embeddings)}

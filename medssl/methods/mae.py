@@ -18,7 +18,6 @@ class MAE(nn.Module):
         encoder: the vision transformer; sees the other patches alone.
         decoder: restores all of them.
         mask_ratio: share of the patches that are masked.
-        normalize: the pixels of each patch, as the paper's best recipe does; False restores them as they are.
 
     Shape:
         - batch: ``view_1`` :math:`(n, C, H, W)`.
@@ -28,14 +27,13 @@ class MAE(nn.Module):
         He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv:2111.06377.
     """
 
-    def __init__(
-        self, encoder: ViTEncoder, decoder: MAEDecoder, mask_ratio: float = 0.75, normalize: bool = True
-    ) -> None:
+    def __init__(self, encoder: ViTEncoder, decoder: MAEDecoder, mask_ratio: float = 0.75) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}; the paper takes 0.75.")
-        self.encoder, self.decoder = encoder, decoder
-        self.mask_ratio, self.normalize = mask_ratio, normalize
+        if not isinstance(encoder, ViTEncoder):
+            raise ValueError(f"a masked autoencoder is a vision transformer, got a {type(encoder).__name__}.")
+        self.encoder, self.decoder, self.mask_ratio = encoder, decoder, mask_ratio
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss."""
@@ -50,9 +48,8 @@ class MAE(nn.Module):
         grid = (images.shape[2] // size, images.shape[3] // size)
         restored = self.decoder(self.encoder.encode(seen)[-1], order, grid).float()  # (n, L, p p C)
         target = patchify(images, size).float()
-        if self.normalize:
-            variance, mean = torch.var_mean(target, dim=2, keepdim=True)
-            target = (target - mean) / (variance + 1e-6).sqrt()
+        variance, mean = torch.var_mean(target, dim=2, keepdim=True)
+        target = (target - mean) / (variance + 1e-6).sqrt()
         error = (restored - target).square().mean(dim=2)  # (n, L)
         return {"loss": error.gather(1, order[:, kept:]).mean()}
 

@@ -1,10 +1,9 @@
 """Positional contrastive learning: slices at like places of any two volumes are alike."""
 
-import torch
 from torch import Tensor, nn
 
 from medssl.losses import GlobalPositionalLoss
-from medssl.methods.embed import embed
+from medssl.methods.embed import embed_views
 from medssl.methods.spread import extent
 
 
@@ -42,7 +41,6 @@ class PCL(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
-        views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
-        embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
+        embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         loss = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
         return {"loss": loss, "positional": loss.detach(), **extent(embeddings)}

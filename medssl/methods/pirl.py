@@ -68,6 +68,8 @@ class PIRL(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching; in training the bank moves on."""
         tiles, sample = batch["tiles"], batch["sample"]
+        if tiles.shape[1] != 9:
+            raise ValueError(f"tiles must be the nine of a 3 x 3 grid, (n, 9, C, h, h), got {tuple(tiles.shape)}.")
         slices = embed(self.head, self.encoder(batch["view_1"]))  # (n, D)
         pieces = embed(self.tile_head, self.encoder(tiles.flatten(0, 1))).unflatten(0, tiles.shape[:2])  # (n, 9, D)
         order = torch.rand(tiles.shape[:2], device=tiles.device).argsort(dim=1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
-from medssl.methods.embed import embed
+from medssl.methods.embed import embed_views
 from medssl.methods.spread import extent
 
 
@@ -37,7 +37,7 @@ class SimCLR(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
-        embeddings = torch.cat([embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2")])
+        embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         slices = torch.arange(len(embeddings) // 2, device=embeddings.device).repeat(2)
         loss = self.contrast(embeddings, slices[:, None] == slices)
         return {"loss": loss, **extent(embeddings)}

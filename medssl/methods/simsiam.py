@@ -14,7 +14,8 @@ class SimSiam(nn.Module):
         + \tfrac{1}{2} \mathcal{D}(p_2, \operatorname{sg}(z_1))
 
     with :math:`\mathcal{D}` the negative cosine and sg the stopped gradient, without which all embeddings become one.
-    The loss of a collapsed encoder is -1, as is that of a perfect one: watch ``spread``.
+    The loss of a collapsed encoder is -1, as is that of a perfect one: watch ``spread``. It is that of the predictions:
+    embeddings that were normalised over the batch have a mean of 0 whatever they are.
 
     Args:
         encoder: image to list of features, finest first.
@@ -39,4 +40,4 @@ class SimSiam(nn.Module):
         z_1, z_2 = (embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2"))
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
         loss = (self.distance(p_1, z_2.detach()) + self.distance(p_2, z_1.detach())) / 2
-        return {"loss": loss, **extent(z_1)}
+        return {"loss": loss, **extent(p_1)}

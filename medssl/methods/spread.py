@@ -36,7 +36,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     z = F.normalize(embeddings.float(), dim=1)
     with torch.autocast(z.device.type, enabled=False):
         products = z @ z.mT if len(z) < z.shape[1] else z.mT @ z  # either has the sum of squares that is asked for
-    return len(z) ** 2 / products.square().sum().clamp(min=torch.finfo(z.dtype).tiny)
+    return z.square().sum() ** 2 / products.square().sum().clamp(min=torch.finfo(z.dtype).tiny)  # 0 if all are 0
 
 
 def extent(embeddings: Tensor) -> dict[str, Tensor]:

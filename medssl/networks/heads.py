@@ -1,4 +1,4 @@
-"""Projection heads of contrastive pre-training."""
+"""Heads that pre-training puts on an encoder, and leaves behind."""
 
 from torch import Tensor, nn
 
@@ -115,7 +115,7 @@ def relative_location_head(in_features: int, hidden_features: int = 4096, dropou
         OpenMMLab's recipe.
     """
     hidden = nn.Linear(2 * in_features, hidden_features)
-    norm = nn.BatchNorm1d(hidden_features)
+    norm = nn.BatchNorm1d(hidden_features, momentum=0.003)
     return nn.Sequential(hidden, norm, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_features, 8))
 
 

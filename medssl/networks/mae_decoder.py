@@ -13,7 +13,6 @@ class MAEDecoder(nn.Module):
         in_features: length of an encoded token.
         patch_values: pixels times channels of a patch.
         hidden_size, mlp_dim, num_layers, num_heads: of the decoder's own transformer; those of the paper.
-        reference: see :py:class:`medssl.networks.ViTEncoder`.
 
     Shape:
         - input: encoded class token and patches :math:`(B, 1 + K, D)`; ``order`` :math:`(B, L)`, the places of all
@@ -32,10 +31,8 @@ class MAEDecoder(nn.Module):
         mlp_dim: int = 2048,
         num_layers: int = 8,
         num_heads: int = 16,
-        reference: int = 14,
     ) -> None:
         super().__init__()
-        self.reference = reference
         self.narrow = nn.Linear(in_features, hidden_size)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.layers = transformer_layers(num_layers, hidden_size, mlp_dim, num_heads)
@@ -51,7 +48,7 @@ class MAEDecoder(nn.Module):
         hidden = self.mask_token.to(seen.dtype).expand(len(seen), order.shape[1] - seen.shape[1], -1)
         listed = torch.cat([seen, hidden], dim=1)  # (B, L, D), in the order of the draw
         patches = listed.gather(1, order.argsort(dim=1)[..., None].expand_as(listed))
-        patches = patches + positions(grid, patches.shape[2], self.reference, patches.device)
+        patches = patches + positions(grid, patches.shape[2], patches.device)
         tokens = torch.cat([class_token, patches], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)

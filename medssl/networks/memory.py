@@ -78,6 +78,8 @@ class Bank(nn.Module):
     @torch.no_grad()
     def update(self, samples: Tensor, vectors: Tensor) -> None:
         """Move the vectors of some samples :math:`(n)` towards new ones :math:`(n, D)`."""
-        new = F.normalize(vectors.to(self.vectors.dtype), dim=1)
+        # Of a sample that comes several times the last vector counts, in each of its places: a GPU writes in any order.
+        last = ((samples[:, None] == samples) * torch.arange(len(samples), device=samples.device)).argmax(dim=1)
+        new = F.normalize(vectors.to(self.vectors.dtype), dim=1)[last]
         mixed = self.momentum * self.vectors[samples] + (1 - self.momentum) * new
         self.vectors.index_copy_(0, samples, F.normalize(mixed, dim=1))

@@ -8,22 +8,21 @@ from monai.networks.blocks import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor, nn
 
 STAGES = 4  # of the encoder, whose features the decoder takes
+REFERENCE = 14  # patches along an axis that positions are counted in
 
 
 class ViTEncoder(nn.Module):
     r"""ViT-B/16 of slices, with positions of sines and cosines that fit any size.
 
-    Positions are those of MAE where the image has ``reference`` patches along an axis, and are stretched over the image
-    where it has more or fewer: weights learnt at one size are used at another.
+    Positions are those of MAE where the image has 14 patches along an axis, as in the paper, and are stretched over the
+    image where it has more or fewer: weights learnt at one size are used at another.
 
     Args:
         in_channels: channels of the image.
         patch_size: pixels of a patch's side.
         hidden_size: length of a token, a multiple of 4.
         mlp_dim: width of a layer's hidden features.
-        num_layers: transformer layers, a multiple of 4.
-        num_heads: of attention, in each layer.
-        reference: patches along an axis; 14 at the 224 pixels of the paper.
+        num_layers: transformer layers, a multiple of 4; attention has a head for each 64 features.
         dropout: probability, in every layer.
 
     Shape:
@@ -45,8 +44,6 @@ class ViTEncoder(nn.Module):
         hidden_size: int = 768,
         mlp_dim: int = 3072,
         num_layers: int = 12,
-        num_heads: int = 12,
-        reference: int = 14,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -55,11 +52,11 @@ class ViTEncoder(nn.Module):
                 f"num_layers and hidden_size must be multiples of 4, got {num_layers} and {hidden_size}; ViT-B has 12 "
                 "and 768."
             )
-        self.patch_size, self.reference = patch_size, reference
+        self.patch_size = patch_size
         self.out_channels = [in_channels] + [hidden_size] * STAGES
         self.patches = nn.Conv2d(in_channels, hidden_size, patch_size, patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
-        self.layers = transformer_layers(num_layers, hidden_size, mlp_dim, num_heads, dropout)
+        self.layers = transformer_layers(num_layers, hidden_size, mlp_dim, max(1, hidden_size // 64), dropout)
         self.norm = nn.LayerNorm(hidden_size, eps=1e-6)
         initialise(self)
         nn.init.normal_(self.class_token, std=0.02)
@@ -77,7 +74,7 @@ class ViTEncoder(nn.Module):
                 "crop it."
             )
         maps = self.patches(image)  # (B, D, h, w)
-        return maps.flatten(2).mT + positions(maps.shape[2:], maps.shape[1], self.reference, maps.device)
+        return maps.flatten(2).mT + positions(maps.shape[2:], maps.shape[1], maps.device)
 
     def encode(self, tokens: Tensor) -> list[Tensor]:
         """Return what has become of tokens :math:`(B, K, D)`, and of the class token before them, in every stage."""
@@ -177,16 +174,16 @@ def transformer_layers(
     )
 
 
-def positions(grid: Sequence[int], features: int, reference: int, device: torch.device) -> Tensor:
+def positions(grid: Sequence[int], features: int, device: torch.device) -> Tensor:
     """Return sines and cosines of the places of a grid :math:`(L, D)`, half of the features for each axis.
 
-    Place i of n is :math:`(i + .5) r / n - .5` of the ``reference`` grid of r, so that any grid covers the same range.
+    Place i of n is :math:`14 (i + .5) / n - .5`, so that any grid covers the same range.
     """
     quarter = features // 4
     frequencies = 10_000.0 ** -(torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
     axes = []
     for count in grid:
-        place = (torch.arange(count, device=device) + 0.5) * reference / count - 0.5
+        place = (torch.arange(count, device=device) + 0.5) * REFERENCE / count - 0.5
         angles = place[:, None] * frequencies
         axes.append(torch.cat([angles.sin(), angles.cos()], dim=1))  # (count, D / 2)
     rows, columns = axes

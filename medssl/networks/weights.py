@@ -110,7 +110,9 @@ def described(path: Path) -> str:
         receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:  # damaged: what is wrong with the weights is worth more
         return ""
-    facts = [f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width") if key in receipt]
+    facts = [
+        f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width", "vit") if key in receipt
+    ]
     return f", by their receipt {', '.join(facts)}" if facts else ""
 
 

@@ -57,6 +57,8 @@ class RandIntensityBatch(nn.Module):
         axes = (1, 2, 3)
         mean, deviation = images.mean(dim=axes, keepdim=True), images.std(dim=axes, keepdim=True)
         images = mean + contrast * (images - mean) + brightness * deviation
+        if self.blur_probability == 0:
+            return images
         sigma = self.blur[0] + (self.blur[1] - self.blur[0]) * draws[3].view(count)
         blurred = gaussian_blur(images, sigma, radius=round(3 * self.blur[1]))
         return torch.where(draws[4] < self.blur_probability, blurred, images)

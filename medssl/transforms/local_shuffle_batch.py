@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class RandLocalShuffleBatch(nn.Module):
     """Shuffle pixels within windows that tile the image; their size and offset are drawn for every image.
 
-    Models Genesis shuffles 10,000 windows one after the other, each from the image as it was: what remains is one
-    layer of shuffled windows, as here, over all of the image.
+    Models Genesis shuffles 10,000 windows of all sizes one after the other, which overlap. This is an approximation
+    without a loop: windows of one size an image, side by side, and no pixel is lost.
 
     Args:
         probability: of shuffling, .5 in Models Genesis.

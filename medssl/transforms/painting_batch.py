@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 MOST = 5  # boxes of an image
+KEPT, PAINTED = (3 / 7, 4 / 7), (1 / 6, 1 / 3)  # smallest and largest side of a box, in parts of the image's
 
 
 class RandPaintingBatch(nn.Module):
@@ -15,8 +16,6 @@ class RandPaintingBatch(nn.Module):
     Args:
         probability: of painting at all, .9 in Models Genesis.
         outer: share of out-painting, .8 there.
-        kept: smallest and largest side of a box that out-painting leaves, in parts of the image's.
-        painted: smallest and largest side of a box that in-painting replaces.
 
     Shape:
         - images: :math:`(B, C, *)`, in [0, 1]; output alike.
@@ -25,20 +24,11 @@ class RandPaintingBatch(nn.Module):
         Zhou et al., Models Genesis, Medical Image Analysis 2021, arXiv:2004.07882.
     """
 
-    def __init__(
-        self,
-        probability: float = 0.9,
-        outer: float = 0.8,
-        kept: tuple[float, float] = (3 / 7, 4 / 7),
-        painted: tuple[float, float] = (1 / 6, 1 / 3),
-    ) -> None:
+    def __init__(self, probability: float = 0.9, outer: float = 0.8) -> None:
         super().__init__()
         if not (0 <= probability <= 1 and 0 <= outer <= 1):
             raise ValueError(f"probability and outer must lie in [0, 1], got {probability} and {outer}.")
-        for name, side in (("kept", kept), ("painted", painted)):
-            if not 0 < side[0] <= side[1] <= 1:
-                raise ValueError(f"{name} must be a smallest and a largest part of the side, got {tuple(side)}.")
-        self.probability, self.outer, self.kept, self.painted = probability, outer, kept, painted
+        self.probability, self.outer = probability, outer
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -52,8 +42,8 @@ class RandPaintingBatch(nn.Module):
         boxes = there.view(count, MOST, *[1] * len(size))
         for axis, pixels in enumerate(size):
             draws = torch.rand(2, count, MOST, device=device)
-            low = torch.where(outer, self.kept[0], self.painted[0])
-            high = torch.where(outer, self.kept[1], self.painted[1])
+            low = torch.where(outer, KEPT[0], PAINTED[0])
+            high = torch.where(outer, KEPT[1], PAINTED[1])
             side = low + (high - low) * draws[0]  # (B, 5)
             start = (1 - side) * draws[1]
             place = (torch.arange(pixels, device=device) + 0.5) / pixels

@@ -3,44 +3,45 @@
 import torch
 from torch import Tensor, nn
 
+SIDE = 3  # cells along each axis
+
 
 class RandTilesBatch(nn.Module):
-    """Cut a tile out of every cell of a grid over the image, at a random place within the cell.
+    """Cut a tile out of every cell of a 3 x 3 grid over the image, at a random place within the cell.
 
     What is left free between the tiles keeps lines and textures that run on from one to the next from telling where a
     tile belongs.
 
     Args:
         tile_size: pixels of a tile's side, at most that of a cell; 64 of 85 in PIRL.
-        grid_size: cells along each axis.
 
     Shape:
         - images: :math:`(B, C, H, W)`; what is left over where the grid does not divide them is cut off.
-        - output: :math:`(B, S, C, h, h)` with S cells, row by row, and h the tile's side.
+        - output: :math:`(B, S, C, h, h)` with S = 9 tiles, row by row, and h their side.
     """
 
-    def __init__(self, tile_size: int, grid_size: int = 3) -> None:
+    def __init__(self, tile_size: int) -> None:
         super().__init__()
-        if tile_size < 1 or grid_size < 1:
-            raise ValueError(f"tile_size and grid_size must be at least 1, got {tile_size} and {grid_size}.")
-        self.tile_size, self.grid_size = tile_size, grid_size
+        if tile_size < 1:
+            raise ValueError(f"tile_size must be at least 1, got {tile_size}; an image has three tiles to a side.")
+        self.tile_size = tile_size
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the tiles; the draw comes from torch's default generator."""
-        cells = [side // self.grid_size for side in images.shape[-2:]]
+        cells = [side // SIDE for side in images.shape[-2:]]
         if images.ndim != 4 or min(cells) < self.tile_size:
             raise ValueError(
-                f"images must be (B, C, H, W) and hold {self.grid_size} tiles of {self.tile_size} pixels along each "
+                f"images must be (B, C, H, W) and hold {SIDE} tiles of {self.tile_size} pixels along each "
                 f"axis, got {tuple(images.shape)}; lower tile_size."
             )
-        device, count = images.device, self.grid_size**2
+        device, count = images.device, SIDE**2
         cell = torch.arange(count, device=device)
         within = torch.arange(self.tile_size, device=device)
         places = [
             (number * side + torch.randint(side - self.tile_size + 1, (len(images), count), device=device))[..., None]
             + within  # (B, S, h)
-            for number, side in zip((cell // self.grid_size, cell % self.grid_size), cells, strict=True)
+            for number, side in zip((cell // SIDE, cell % SIDE), cells, strict=True)
         ]
         image = torch.arange(len(images), device=device)[:, None, None, None]
         tiles = images.movedim(1, -1)[image, places[0][..., :, None], places[1][..., None, :]]  # (B, S, h, h, C)

@@ -110,7 +110,7 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
     [  # said in training alone
         ("resnet50", "ResNetUNet", {}),
         ("two_branch", "TwoBranchUNet", {"local_width": 4}),
-        ("vit", "ViTUNet", {"vit": {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4, "num_heads": 2}}),
+        ("vit", "ViTUNet", {"vit": {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}}),
     ],
 )
 def test_the_networks_of_the_papers_are_fine_tuned_evaluated_and_used(

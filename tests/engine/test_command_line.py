@@ -96,6 +96,8 @@ def test_an_option_that_the_overlays_leave_without_a_reader_is_refused():
     guard_method(["pcl"], "--bend", "[0,1]", "--bundle_root", "x", "--output_dir", "y")
     with pytest.raises(ValueError, match="--bend: nothing reads it with these overlays"):
         guard_method(["lrc"], "--bend", "[0,1]")
+    with pytest.raises(ValueError, match="--head_norm: nothing reads it"):  # but for the receipt
+        guard_method(["models_genesis"], "--head_norm", "True")
     guard_method(["lrc"], "--elastic#spacing", "9")
     with pytest.raises(ValueError, match="--superpixels#scale: nothing reads it with these overlays"):
         guard_method(["moco", "moco_v2"], "--superpixels#scale", "9")

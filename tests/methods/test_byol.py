@@ -56,3 +56,8 @@ def test_the_momentum_rises_to_one_by_half_a_cosine_and_goes_on_after_a_resume(m
     for _ in range(4):
         again(make_batch())
     assert seen == pytest.approx([0.5, 0.5732, 0.75, 0.9268, 1.0, 1.0], abs=1e-4)
+
+
+def test_refuses_a_run_of_no_steps():
+    with pytest.raises(ValueError, match="total_steps must be at least 1, or None to keep the momentum, got 0"):
+        make_byol(total_steps=0)

@@ -45,6 +45,9 @@ MAKERS = {
 }
 
 
+ONE_VIEW = {"MAE", "ModelsGenesis", "PIRL", "RelativeLocation", "Rotation"}  # or tiles of it
+
+
 def test_every_method_is_under_contract():
     assert MAKERS.keys() == set(methods.__all__)
 
@@ -52,7 +55,7 @@ def test_every_method_is_under_contract():
 def make_network(method, classes):
     """The network whose parts a method trains."""
     if method == "MAE":
-        return ViTUNet(classes, ViTEncoder(hidden_size=16, mlp_dim=32, num_layers=4, num_heads=2), decoder_width=2)
+        return ViTUNet(classes, ViTEncoder(hidden_size=16, mlp_dim=32, num_layers=4), decoder_width=2)
     return UNet(classes, width=2, centre_norm=True)
 
 
@@ -125,7 +128,7 @@ def test_what_it_has_learnt_fits_a_network_for_other_classes(make, make_batch, t
     assert any(not torch.equal(other.state_dict()[name], before[name]) for name in weights)
 
 
-@pytest.mark.parametrize("make", MAKERS.keys() - {"MAE", "PIRL", "RelativeLocation"}, indirect=True)
+@pytest.mark.parametrize("make", sorted(MAKERS.keys() - ONE_VIEW), indirect=True)
 def test_batch_statistics_see_one_view_at_a_time(make, make_batch):
     data = make_batch()
     data["view_2"] = data["view_2"] * 5 + 3
@@ -133,5 +136,5 @@ def test_batch_statistics_see_one_view_at_a_time(make, make_batch):
     method, _ = make()
     method.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     method(data)
-    assert torch.equal(seen[0][: len(data["view_1"])], data["view_1"])  # and its turns after it, where it is turned
-    assert len({len(images) for images in seen}) == 1
+    assert torch.equal(seen[0], data["view_1"])
+    assert all(len(images) == len(data["view_1"]) for images in seen)

@@ -63,5 +63,7 @@ def test_refuses_what_makes_no_loss(make_batch):
         make_pirl(tiles_weight=2)
     with pytest.raises(ValueError, match="num_negatives must be at least 1, got 0"):
         make_pirl(num_negatives=0)
+    with pytest.raises(ValueError, match=r"nine of a 3 x 3 grid, .*, got \(4, 4, 1, 16, 16\)"):
+        make_pirl()(make_batch() | {"tiles": torch.zeros(4, 4, 1, 16, 16)})
     with pytest.raises(ValueError, match="got 4 and a batch of 4; lower num_slices"):
         make_pirl(bank_size=4)(make_batch())

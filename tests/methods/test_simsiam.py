@@ -27,3 +27,10 @@ def test_the_head_is_that_of_the_paper():
     assert [layer.out_features for layer in head if hasattr(layer, "out_features")] == [2048] * 3
     assert not head[-1].affine
     assert [layer.out_features for layer in predictor if hasattr(layer, "out_features")] == [512, 2048]
+
+
+def test_an_encoder_that_has_collapsed_shows_no_spread(make_batch):
+    method = make_simsiam()
+    for weight in method.encoder.levels[0].parameters():
+        torch.nn.init.zeros_(weight)
+    assert method(make_batch())["spread"].item() < 0.1

@@ -26,6 +26,7 @@ def test_the_rank_is_the_participation_ratio_of_the_eigenvalues(shape):
 def test_the_rank_counts_directions():
     assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
     assert effective_rank(torch.tensor([[1.0, 0.0], [-3.0, 0.0], [2.0, 0.0]])).item() == pytest.approx(1)
+    assert effective_rank(torch.zeros(3, 4)).item() == 0
     assert effective_rank(torch.randn(5000, 6)).item() == pytest.approx(6, abs=0.1)
 
 

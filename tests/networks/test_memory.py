@@ -88,6 +88,16 @@ def test_a_vector_of_the_bank_moves_half_the_way_and_survives_a_checkpoint():
     assert torch.equal(again.vectors, bank.vectors)
 
 
+def test_of_a_sample_that_comes_twice_the_last_vector_counts():
+    torch.manual_seed(0)
+    bank, twin = Bank(4, 3), Bank(4, 3)
+    twin.load_state_dict(bank.state_dict())
+    vectors = torch.randn(4, 3)
+    bank.update(torch.tensor([0, 2, 2, 1]), vectors)
+    twin.update(torch.tensor([0, 2, 1]), vectors[[0, 2, 3]])
+    assert torch.equal(bank.vectors, twin.vectors)
+
+
 def test_refuses_what_makes_no_bank():
     with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\), got 1; PIRL takes 0.5"):
         Bank(3, 2, momentum=1)

@@ -4,7 +4,7 @@ import torch
 from medssl.networks import ViTEncoder, ViTUNet
 from medssl.networks.vit import positions
 
-SMALL = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4, "num_heads": 2}
+SMALL = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}
 
 
 def test_the_default_is_vit_b_16():
@@ -32,12 +32,12 @@ def test_a_map_shows_what_lies_at_its_place():
 
 
 def test_positions_are_those_of_mae_on_its_own_grid_and_cover_the_same_range_on_others():
-    own = positions((14, 14), 8, 14, torch.device("cpu"))
+    own = positions((14, 14), 8, torch.device("cpu"))
     for row, column in ((0, 0), (3, 11), (13, 13)):
         waves = [torch.tensor([place, place / 100]) for place in (row, column)]
         expected = torch.cat([f(wave) for wave in waves for f in (torch.sin, torch.cos)])
         torch.testing.assert_close(own[row * 14 + column], expected)
-    finer = positions((28, 28), 8, 14, torch.device("cpu")).view(28, 28, 8)
+    finer = positions((28, 28), 8, torch.device("cpu")).view(28, 28, 8)
     between = torch.sin(torch.tensor(13 * 14 / 28 + 0.25 - 0.5))  # the place of row 13 of 28 among 14
     torch.testing.assert_close(finer[13, 0, 0], between)
 

@@ -42,5 +42,3 @@ def test_the_probability_is_kept():
     assert changed.float().mean().item() == pytest.approx(0.5, abs=0.12)
     with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got 2"):
         RandBezierBatch(2)
-    with pytest.raises(ValueError, match="num_points must be at least 2, got 1"):
-        RandBezierBatch(num_points=1)
