@@ -83,8 +83,9 @@ def fullest_slice(label: Any, axis: int) -> int:
 
 
 def draw_slice(axes: Axes, image: Any, mask: Any, num_classes: int) -> None:
-    """Draw a slice in grey, its classes translucent over it."""
-    axes.imshow(image, cmap="gray", vmin=np.percentile(image, 0.5), vmax=np.percentile(image, 99.5))
+    """Draw a slice in grey, its classes translucent over it, without the dark around it."""
+    low, high = np.percentile(image, [0.5, 99.5])
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high)
     if mask is not None:
         shown = np.ma.masked_equal(mask, 0)
         axes.imshow(
@@ -95,7 +96,21 @@ def draw_slice(axes: Axes, image: Any, mask: Any, num_classes: int) -> None:
             alpha=0.5,
             interpolation="nearest",
         )
+    rows, columns = bright_part(image > low + 0.1 * (high - low))
+    axes.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))
     axes.axis("off")
+
+
+def bright_part(bright: Any) -> tuple[slice, slice]:
+    """Return the rows and columns that some marked pixels span and two on each side; all where none is marked."""
+    if not bright.any():
+        bright = np.ones_like(bright)
+    ends = [np.flatnonzero(bright.any(axis=other))[[0, -1]] for other in (1, 0)]
+    rows, columns = (
+        slice(max(0, int(first) - 2), min(side, int(last) + 3))
+        for (first, last), side in zip(ends, bright.shape, strict=True)
+    )
+    return rows, columns
 
 
 def class_colours(num_classes: int) -> list[str]:

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch.nn.functional import one_hot
 
 from medssl.engine import Overlays
-from medssl.engine.overlays import fullest_slice
+from medssl.engine.overlays import bright_part, fullest_slice
 
 
 def test_the_slice_shown_holds_the_most_foreground():
@@ -59,3 +59,10 @@ def test_of_few_cases_each_is_drawn_once(count, names, tmp_path, monkeypatch):
     overlays.draw(SimpleNamespace())
     headings = [axes.get_title().split(":")[0] for axes in figures[0].axes[::3]]
     assert headings == names
+
+
+def test_the_part_shown_spans_what_is_bright_with_a_margin_within_the_slice():
+    bright = np.zeros((20, 10), dtype=bool)
+    assert bright_part(bright) == (slice(0, 20), slice(0, 10))
+    bright[5, 8] = bright[12, 1] = True
+    assert bright_part(bright) == (slice(3, 15), slice(0, 10))
