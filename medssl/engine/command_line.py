@@ -65,7 +65,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     missing = sorted(reached - config.ref_resolver.items.keys())
     if called_with.get("run_id", "run") == "run" and not missing:  # others read less, and are given the same options
         acting = reachable(config, starts, without="receipt")  # which tells of options, and does nothing
-        read = {re.split("#|::", name)[0] for name in acting} | {"bundle_root"}  # which MONAI's own tools give
+        read = {re.split("#|::", name)[0] for name in acting} | {"receipt", "bundle_root"}  # of MONAI's own tools
         problems += [
             f"--{name}: nothing reads it with these overlays"
             for name in given
