@@ -112,7 +112,7 @@ class ViTDecoder(nn.Module):
             UnetrPrUpBlock(
                 in_channels=channels, out_channels=width << level, num_layer=3 - level, stride=1, conv_block=True, **up
             )
-            for level, channels in zip((1, 2, 3), hidden, strict=False)
+            for level, channels in enumerate(hidden[:-1], start=1)
         )
         widths = [hidden[-1], width << 3, width << 2, width << 1, width]
         self.ups = nn.ModuleList(
