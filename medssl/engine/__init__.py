@@ -1,6 +1,6 @@
 """The few lines that MONAI's engines lack."""
 
-from medssl.engine.autocast import AutocastInferer
+from medssl.engine.autocast import AutocastInferer, bfloat16_is_fast
 from medssl.engine.best_weights import BestWeights
 from medssl.engine.case_metrics import CaseMetrics
 from medssl.engine.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ __all__ = [
     "Progress",
     "ScalarLog",
     "SetEpoch",
+    "bfloat16_is_fast",
     "guard_command_line",
     "provenance",
     "read_receipt",

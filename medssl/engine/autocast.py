@@ -7,6 +7,17 @@ from monai.inferers import Inferer
 from torch import nn
 
 
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 is worth computing in on ``device``.
+
+    A GPU older than Ampere and a CPU without AVX-512 only emulate it: a convolution takes some nine times as long as in
+    float32 on the latter.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 class AutocastInferer(Inferer):
     """Run another inferer under ``torch.autocast`` on the device of the network's parameters.
 
