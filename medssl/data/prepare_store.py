@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def prepare(
 
     Raises:
         ValueError: if the folder holds a store of another recipe.
-        RuntimeError: at the end, naming every volume that could not be written, and why.
+        RuntimeError: at the end, naming every volume that could not be written, and why; at once, if a worker died.
     """
     folder, every = Path(folder), list(records)
     (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,13 @@ def prepare(
     try:
         with tqdm(total=len(every), initial=len(every) - len(missing), desc="preparing", unit="volume") as bar:
             for future in as_completed(futures):
-                if (error := future.exception()) is not None:
+                error = future.exception()
+                if isinstance(error, BrokenExecutor):
+                    raise RuntimeError(
+                        "a worker was killed, most often because memory ran out; give the same command with fewer "
+                        "--workers: it goes on where it was."
+                    ) from error
+                if error is not None:
                     record = futures[future]
                     failed.append(f"case {record['case_id']} ({record['image']}): {error}")
                 bar.update()

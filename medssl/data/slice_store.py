@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from medssl.data.samplers import Draw
 from medssl.data.seeded_dataset import share_random_state
 from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixelsd, Windowd
 
-LAYOUT = 2  # of the files; another layout is another number
+LAYOUT = 3  # of the files and of what our transforms put into them; another one is another number
 RECIPE, VOLUMES = "store.json", "volumes"
 
 
@@ -36,8 +37,12 @@ def store_recipe(
         slice_axis: see :py:class:`medssl.transforms.ResampleToSpacing`.
         window: arguments of :py:class:`medssl.transforms.Window`.
         superpixels: arguments of :py:class:`medssl.transforms.Superpixels`; None for no regions.
+
+    Returns:
+        These, and the versions of the packages that resample and partition, as JSON would give them back.
     """
     recipe = {"layout": LAYOUT, "spacing": list(spacing), "slice_axis": slice_axis, "window": dict(window)}
+    recipe["versions"] = {name: version(name) for name in ("monai", "scikit-image")}
     return dict(json.loads(json.dumps({**recipe, "superpixels": superpixels and dict(superpixels)})))
 
 

@@ -41,7 +41,7 @@ class ScalarLog:
 
     Args:
         folder: receives ``scalars.csv`` and the event files.
-        optimizer: its first group's learning rate is logged as ``lr``.
+        optimizer: its learning rate is logged as ``lr``, those of further groups as ``lr_1`` and so on.
     """
 
     def __init__(self, folder: str | Path, optimizer: torch.optim.Optimizer) -> None:
@@ -69,7 +69,8 @@ class ScalarLog:
 
     def log(self, engine: Engine) -> None:
         """Take the scalars of this iteration."""
-        values = scalars(engine) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        values = scalars(engine) | {f"lr_{n}" if n else "lr": rate for n, rate in enumerate(rates)}
         self.rows.append({"epoch": engine.state.epoch, "iteration": engine.state.iteration, **values})
         if self.writer is not None:
             for name, value in values.items():

@@ -20,6 +20,9 @@ class InfoNCELoss(nn.Module):
         - query, key: :math:`(B, D)`; negatives u: :math:`(K, D)`; of any length and any floating type.
         - output: scalar, float32 or wider.
 
+    Raises:
+        ValueError: if the temperature is not positive, or the vectors are not of these shapes.
+
     Reference:
         He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722.
     """

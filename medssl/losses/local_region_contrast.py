@@ -34,6 +34,9 @@ class LocalRegionContrastLoss(nn.Module):
           there on are left out. None reads it off the maps, for which a GPU has to wait.
         - output: scalar, float32 or wider, mean over the images; 0 where no region is left.
 
+    Raises:
+        ValueError: if a setting makes no loss, or the regions are no integers of the features' size.
+
     Reference:
         Yan et al., Localized Region Contrast for Enhancing Self-Supervised Learning in Medical Image Segmentation,
         arXiv:2304.03406.
@@ -66,14 +69,29 @@ class LocalRegionContrastLoss(nn.Module):
         num_regions: int | None = None,
     ) -> Tensor:
         """Return the mean over the images."""
+        return self.contrast(*self.means(query, query_regions, positive, positive_regions, num_regions))
+
+    def means(
+        self,
+        query: Tensor,
+        query_regions: Tensor,
+        positive: Tensor,
+        positive_regions: Tensor,
+        num_regions: int | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the means of both views :math:`(B, K, D)`, and which regions both have :math:`(B, K)`."""
         if num_regions is None:
             num_regions = 1 + int(torch.maximum(query_regions.max(), positive_regions.max()))
         k = max(num_regions, 1)
         q, in_q = region_means(query, query_regions, k, self.num_samples)  # (B, K, D), (B, K)
         p, in_p = region_means(positive, positive_regions, k, self.num_samples)
+        return q, p, in_q & in_p
+
+    def contrast(self, q: Tensor, p: Tensor, kept: Tensor) -> Tensor:
+        """Return the loss of what :py:meth:`means` gives."""
+        k = kept.shape[1]
         if self.normalize:
             q, p = F.normalize(q, dim=2), F.normalize(p, dim=2)
-        kept = in_q & in_p  # (B, K)
         columns = torch.cat([kept, kept], dim=1)[:, None].repeat(1, k, 1)  # (B, K, 2K)
         if not self.include_self:
             columns[..., k:].diagonal(dim1=1, dim2=2).fill_(False)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
-from medssl.methods.parts import check_parts, check_queue, in_parts
+from medssl.methods.parts import check_parts, in_parts
 from medssl.methods.spread import extent, spread
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -38,6 +38,9 @@ class DenseCL(nn.Module):
         - output: scalars ``loss``, ``slices`` and ``places``, its terms, ``spread`` and effective ``rank`` of the
           slices' embeddings, ``local_spread`` of the places'.
 
+    Raises:
+        ValueError: as MoCo's, or if ``dense_weight`` is none.
+
     Reference:
         Wang et al., Dense Contrastive Learning for Self-Supervised Visual Pre-Training, CVPR 2021, arXiv:2011.09157.
     """
@@ -60,11 +63,10 @@ class DenseCL(nn.Module):
             raise ValueError(f"num_splits must be at least 1, got {num_splits}.")
         if not 0 <= dense_weight <= 1:
             raise ValueError(f"dense_weight must lie in [0, 1], got {dense_weight}; the paper takes 0.5.")
-        check_queue(queue_size, pool_size)
         self.encoder, self.head, self.dense_head = encoder, head, dense_head
         self.key_encoder, self.key_head = Momentum(encoder, momentum), Momentum(head, momentum)
         self.key_dense_head = Momentum(dense_head, momentum)
-        self.queue, self.dense_queue = Queue(queue_size, embed_dim), Queue(queue_size, embed_dim)
+        self.queue, self.dense_queue = (Queue(queue_size, embed_dim, pool_size) for _ in range(2))
         self.contrast, self.dense_weight, self.num_splits = InfoNCELoss(temperature), dense_weight, num_splits
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

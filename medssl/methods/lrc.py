@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.losses import LocalRegionContrastLoss
-from medssl.losses.local_region_contrast import region_means
 
 
 class LRC(nn.Module):
@@ -37,20 +36,17 @@ class LRC(nn.Module):
         """Return the loss and what is worth watching."""
         maps = [self.decoder(self.encoder(batch[view])) for view in ("view_1", "view_2")]
         regions = [batch[name] for name in ("regions_1", "regions_2")]
-        loss = self.contrast(maps[0], regions[0], maps[1], regions[1], batch["num_regions"])
-        watched = watch(maps, regions, max(batch["num_regions"], 1), self.contrast.num_samples)
-        norm = torch.linalg.vector_norm(maps[0].detach(), dim=1, dtype=torch.float32).mean()
-        return {"loss": loss, **watched, "norm": norm}
+        q, p, kept = self.contrast.means(maps[0], regions[0], maps[1], regions[1], batch["num_regions"])
+        norm = torch.linalg.vector_norm(maps[0].detach(), dim=1, dtype=q.dtype).mean()
+        return {"loss": self.contrast.contrast(q, p, kept), **watch(q, p, kept), "norm": norm}
 
 
 @torch.no_grad()
-def watch(maps: list[Tensor], regions: list[Tensor], num_regions: int, num_samples: int | None) -> dict[str, Tensor]:
+def watch(q: Tensor, p: Tensor, kept: Tensor) -> dict[str, Tensor]:
     """Return the scalars ``retrieval`` and ``regions``."""
-    (q, in_q), (p, in_p) = (region_means(*view, num_regions, num_samples) for view in zip(maps, regions, strict=True))
-    kept = in_q & in_p  # (B, K)
     # Outside of autocast: in half precision neighbours tie, and the first of them is taken for the nearest.
     with torch.autocast(q.device.type, enabled=False):
         similarity = F.normalize(q, dim=2) @ F.normalize(p, dim=2).mT  # (B, K, K)
     nearest = similarity.masked_fill(~kept[:, None], -2).argmax(dim=2)
-    found = (nearest == torch.arange(num_regions, device=nearest.device)) & kept
+    found = (nearest == torch.arange(nearest.shape[1], device=nearest.device)) & kept
     return {"retrieval": found.sum() / kept.sum().clamp(min=1), "regions": kept.sum() / len(kept)}

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
-from medssl.methods.parts import check_parts, check_queue, in_parts
+from medssl.methods.parts import check_parts, in_parts
 from medssl.methods.spread import extent
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
@@ -32,8 +32,11 @@ class MoCo(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
-        - output: scalars ``loss``, ``contrast``, ``accuracy`` of finding the key, ``spread`` and effective ``rank``
+        - output: scalars ``loss``, ``accuracy`` of finding the key, ``spread`` and effective ``rank``
           of the queries.
+
+    Raises:
+        ValueError: if ``num_splits`` is below 1, the queue as long as the pool, or a part of a batch below two images.
 
     Reference:
         He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722; Chen
@@ -54,10 +57,9 @@ class MoCo(nn.Module):
         super().__init__()
         if num_splits < 1:
             raise ValueError(f"num_splits must be at least 1, got {num_splits}.")
-        check_queue(queue_size, pool_size)
         self.encoder, self.head, self.num_splits = encoder, head, num_splits
         self.key_encoder, self.key_head = Momentum(encoder, momentum), Momentum(head, momentum)
-        self.queue = Queue(queue_size, embed_dim)
+        self.queue = Queue(queue_size, embed_dim, pool_size)
         self.contrast = InfoNCELoss(temperature)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,5 +77,5 @@ class MoCo(nn.Module):
         loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         if self.training:
             self.queue.push(key)
-        accuracy = (logits.argmax(dim=1) == 0).float().mean()
-        return {"loss": loss, "contrast": loss.detach(), "accuracy": accuracy, **extent(query)}
+        accuracy = (logits[:, :1] > logits[:, 1:]).all(dim=1).float().mean()  # 0 of equal ones, as at collapse
+        return {"loss": loss, "accuracy": accuracy, **extent(query)}

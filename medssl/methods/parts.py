@@ -31,12 +31,3 @@ def check_parts(num_images: int, num_splits: int) -> None:
             f"each of the {num_splits} parts of a batch needs two images, got a batch of {num_images}; lower "
             "num_splits or raise num_slices."
         )
-
-
-def check_queue(queue_size: int, pool_size: int | None) -> None:
-    """Refuse a queue that would hold an older key of every slice."""
-    if pool_size is not None and queue_size >= pool_size:
-        raise ValueError(
-            f"a queue of {queue_size} keys of {pool_size} slices would hold every slice's own older key: lower "
-            "queue_size, which is at least num_slices where it is not given."
-        )

@@ -4,24 +4,25 @@ from torch import Tensor, nn
 
 
 def linear_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
-    """Return SAL's head: one linear layer.
+    """Return one linear layer, the head of SAL and of MoCo v1.
 
     Args:
         in_features: channels of the encoder's last features.
-        out_features: length of the embedding; ours, the paper gives none.
+        out_features: length of the embedding; SAL gives none, MoCo 128.
         norm: batch normalisation without parameters in front, see :py:func:`mlp_head`.
 
     Shape:
         - input: (B, in_features), output: (B, out_features).
 
     Reference:
-        Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
+        Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699; He et al.,
+        Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020.
     """
     return nn.Sequential(*input_norm(in_features, norm), nn.Linear(in_features, out_features))
 
 
 def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> nn.Sequential:
-    """Return PCL's head: linear, ReLU, linear, the hidden layer as wide as the input.
+    """Return the head of PCL and of MoCo v2: linear, ReLU, linear, the hidden layer as wide as the input.
 
     Args:
         in_features: channels of the encoder's last features.
@@ -33,7 +34,8 @@ def mlp_head(in_features: int, out_features: int = 512, norm: bool = False) -> n
         - input: (B, in_features), output: (B, out_features).
 
     Reference:
-        Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021.
+        Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021; Chen
+        et al., Improved Baselines with Momentum Contrastive Learning, arXiv:2003.04297.
     """
     hidden = nn.Linear(in_features, in_features)
     return nn.Sequential(*input_norm(in_features, norm), hidden, nn.ReLU(), nn.Linear(in_features, out_features))

@@ -14,6 +14,10 @@ class Queue(nn.Module):
         size: number of keys kept, 65,536 in MoCo, a twentieth of its images: the more, the more samples meet older keys
             of their own among the negatives.
         dim: length of a key.
+        pool_size: samples there are; a queue as long would hold an older key of every one. None does not ask.
+
+    Raises:
+        ValueError: if a size is below 1, the queue as long as the pool, or a batch longer than the queue.
 
     Reference:
         He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv:1911.05722.
@@ -22,10 +26,15 @@ class Queue(nn.Module):
     keys: Tensor
     place: Tensor
 
-    def __init__(self, size: int = 65536, dim: int = 128) -> None:
+    def __init__(self, size: int = 65536, dim: int = 128, pool_size: int | None = None) -> None:
         super().__init__()
         if size < 1 or dim < 1:
             raise ValueError(f"size and dim must be at least 1, got {size} and {dim}.")
+        if pool_size is not None and size >= pool_size:
+            raise ValueError(
+                f"a queue of {size} keys of {pool_size} slices would hold every slice's own older key: lower "
+                "queue_size, which is at least num_slices where it is not given."
+            )
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # (K, D)
         self.register_buffer("place", torch.zeros((), dtype=torch.long))  # of the oldest key
 

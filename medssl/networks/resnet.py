@@ -21,6 +21,9 @@ class ResNetEncoder(ResNetFeatures):
         - input: :math:`(B, C, *)`, every side a multiple of 32.
         - output: list of five tensors, finest first: :math:`(B, C_l, */2^{l+1})`, 64, 256, 512, 1024 and 2048 channels.
 
+    Raises:
+        ValueError: if a side is no multiple of 32.
+
     Reference:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385.
     """
@@ -40,7 +43,7 @@ class ResNetEncoder(ResNetFeatures):
 
 
 class ResNetDecoder(flexible_unet.UNetDecoder):
-    r"""MONAI's decoder of its ``FlexibleUNet``: five steps up, each joined with the encoder's features of its size.
+    r"""MONAI's decoder of its ``FlexibleUNet``: five steps up, the first four joined with the encoder's features.
 
     Args:
         encoder_channels: of the encoder's features, finest first.

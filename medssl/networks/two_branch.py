@@ -23,6 +23,9 @@ class TwoBranchUNet(nn.Module):
         - input: :math:`(B, C, *)`, a size that both branches take.
         - output: :math:`(B, \text{out\_channels}, *)`.
 
+    Raises:
+        ValueError: if the branches give maps of different sizes.
+
     Reference:
         Yan et al., Localized Region Contrast for Enhancing Self-Supervised Learning in Medical Image Segmentation,
         arXiv:2304.03406.

@@ -27,6 +27,9 @@ class UNetEncoder(nn.Module):
     Shape:
         - input: :math:`(B, C, *)`, every side a multiple of 16.
         - output: list of five tensors, finest first: :math:`(B, 2^l \text{width}, */2^l)` for :math:`l = 0 \dots 4`.
+
+    Raises:
+        ValueError: if a side is no multiple of 16.
     """
 
     def __init__(

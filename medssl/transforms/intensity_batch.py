@@ -22,6 +22,9 @@ class RandIntensityBatch(nn.Module):
 
     Shape:
         - images: :math:`(B, C, H, W)`, output alike.
+
+    Raises:
+        ValueError: if a probability or range is none, or the images are no batch of slices.
     """
 
     def __init__(

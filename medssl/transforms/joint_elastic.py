@@ -37,6 +37,9 @@ class RandJointElastic(RandomizableTransform):
         - image: :math:`(C, *)`, two or three spatial dimensions.
         - output: as the image, type and metadata included. Beyond the border lie copies of it.
 
+    Raises:
+        ValueError: if spacing or magnitude is none, or a map has another size than the displacement was drawn for.
+
     Reference:
         The elastic positives of LRC, Yan et al., arXiv:2304.03406, which gives no parameters; Choi, Lee, Injectivity
         conditions of 2D and 3D uniform cubic B-spline functions, Graphical Models 2000.
@@ -134,6 +137,10 @@ class RandJointElasticBatch(nn.Module):
     Shape:
         - images: :math:`(B, C, *)`, floating; labels: :math:`(B, 1, *)`, of any type, or None.
         - output: the same two.
+
+    Raises:
+        ValueError: if a number is out of its range, labels have another size than the images, or volumes are to be
+            turned.
     """
 
     def __init__(

@@ -20,6 +20,9 @@ class RandResizedCropBatch(nn.Module):
     Shape:
         - images: :math:`(B, C, H, W)`, floating; labels: :math:`(B, 1, H, W)`, of any type, or None.
         - output: the same two.
+
+    Raises:
+        ValueError: if a range or probability is none.
     """
 
     def __init__(

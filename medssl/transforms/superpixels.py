@@ -33,8 +33,8 @@ class Superpixels(Transform):
         - output: :math:`(1, *)`, int32.
 
     Raises:
-        ValueError: when called, for intensities outside [0, 1], or integers: these would be scaled by the range of
-            their type, which leaves a handful of regions.
+        ValueError: if a parameter is out of its range; when called, for another shape, and for intensities outside
+            [0, 1], or integers: these would be scaled by the range of their type, which leaves a handful of regions.
 
     Reference:
         Felzenszwalb, Huttenlocher, Efficient Graph-Based Image Segmentation, IJCV 2004; regions of LRC, Yan et al.,

@@ -129,12 +129,17 @@ def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
     assert receipt["image_size"] == [32, 32]
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(run_bundle, tmp_path):
-    straight = run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "a", num_slices=4, max_epochs=3)
+@pytest.mark.parametrize("method", [["pcl"], ["lrc"], ["moco", "moco_v2"]], ids="+".join)  # draws, queue and twin
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, tmp_path):
+    def run(folder):
+        small = {"num_slices": 4, "max_epochs": 3} | SMALL.get(method[0], {})
+        return run_bundle("pretrain", ["train", *method, "small"], tmp_path / folder, **small)
+
+    straight = run("a")
     # The schedule must not know of the stop: the last epoch's checkpoint is taken away instead.
-    run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "b", num_slices=4, max_epochs=3)
+    run("b")
     (tmp_path / "b" / "last.pt").unlink()
-    resumed = run_bundle("pretrain", ["train", "pcl", "small"], tmp_path / "b", num_slices=4, max_epochs=3)
+    resumed = run("b")
     one, two = (torch.load(folder / "model.pt", weights_only=True) for folder in (straight, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert pd.read_csv(straight / "scalars.csv").equals(pd.read_csv(resumed / "scalars.csv"))

@@ -1,7 +1,13 @@
 import json
+import os
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import nibabel as nib
@@ -90,7 +96,40 @@ def test_transforms_of_slices_track_no_metadata_and_those_elsewhere_still_do(rec
     assert get_track_meta()
 
 
-def test_a_killed_run_goes_on_where_it_was(records, recipe, store):
+def test_a_run_that_was_killed_and_given_again_leaves_the_store_of_one_that_was_not(
+    manifest, records, full_store, tmp_path
+):
+    command = [sys.executable, "-m", "medssl", "prepare", str(manifest.path), "--output", str(tmp_path)]
+    command += ["--workers", "1", "--spacing", "None", "3", "3", "--superpixels", "20", "0.5", "20"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("volumes/*.json")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(list(tmp_path.glob("volumes/*.json"))) < len(records)
+    assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    for file in full_store.glob("volumes/*"):
+        assert (tmp_path / "volumes" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_run_that_is_interrupted_starts_no_further_volume(records, recipe, tmp_path):
+    started = []
+
+    class Interrupted(Executor):
+        def submit(self, write, *given):
+            future = Future()
+            started.append(future)
+            if len(started) == 1:
+                future.set_exception(BrokenProcessPool("its process died"))
+            return future
+
+    with pytest.raises(RuntimeError, match=r"a worker was killed, most often because memory ran out.*fewer --workers"):
+        prepare(records, tmp_path, recipe, Interrupted())
+    assert all(future.cancelled() for future in started[1:])
+
+
+def test_a_volume_that_was_not_whole_is_written_again_and_no_other(records, recipe, store):
     stamps = {file.name: file.stat().st_mtime_ns for file in store.glob("volumes/*.npy")}
     first, second = sorted(store.glob("volumes/*.npy"))[:2]
     first.with_suffix(".json").unlink()  # it died before the volume was whole
@@ -147,6 +186,8 @@ def test_another_recipe_is_refused_by_writer_and_reader(records, recipe, store):
     other = {**recipe, "spacing": [None, 2.0, 2.0]}
     with pytest.raises(ValueError, match=r"prepared with spacing \[None, 3.0, 3.0\], not \[None, 2.0, 2.0\]"):
         rerun(records, store, other)
+    with pytest.raises(ValueError, match=r"prepared with versions .*, not {'monai': '0.0.1'}"):
+        StoredSlices(records, store, {**recipe, "versions": {"monai": "0.0.1"}})
     with pytest.raises(ValueError, match="choose another folder, or the same settings"):
         StoredSlices(records, store, other)
 

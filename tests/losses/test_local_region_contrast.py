@@ -105,11 +105,17 @@ def test_images_may_have_different_numbers_of_regions_and_do_not_repel_each_othe
 
 
 @pytest.mark.parametrize("num_samples", [7, None])
-def test_a_region_lost_in_the_deformation_is_left_out_and_gets_no_gradient(num_samples):
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize(("region_reduction", "share"), [("sum", 1), ("mean", 1 / 2)])
+def test_a_region_lost_in_the_deformation_is_left_out_and_gets_no_gradient(
+    num_samples, include_self, region_reduction, share
+):
     q, p = torch.randn(3, 4, requires_grad=True), torch.randn(3, 4)
     warped = REGIONS.clamp(max=1)
-    loss = LocalRegionContrastLoss(num_samples)(paint(q), REGIONS, paint(p, warped), warped)
-    assert loss.item() == pytest.approx(by_loops(scaled(q.detach()), scaled(p), 0.1, True, kept=[0, 1]), rel=1e-4)
+    contrast = LocalRegionContrastLoss(num_samples, include_self=include_self, region_reduction=region_reduction)
+    loss = contrast(paint(q), REGIONS, paint(p, warped), warped)
+    expected = share * by_loops(scaled(q.detach()), scaled(p), 0.1, include_self, kept=[0, 1])
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
     loss.backward()
     assert q.grad[:2].any()
     assert not q.grad[2].any()

@@ -37,6 +37,18 @@ def test_image_and_labels_move_alike(size):
     assert torch.equal((out["image"] > 0.5)[sure], (out["label"] == 1)[sure])
 
 
+def test_images_and_labels_of_a_batch_move_alike_however_they_are_moved():
+    boards = checkerboard((40, 32)).expand(3, -1, -1, -1)
+    torch.manual_seed(0)
+    images, labels = RandJointElasticBatch(8.0, 3.0, rotation=0.2, scale=0.15, shift=0.1)(boards, boards.int())
+    sure = (images - 0.5).abs() > 0.26
+    assert sure.float().mean() > 0.5
+    assert set(labels.unique().tolist()) == {0, 1}
+    for image, label, clear, board in zip(images, labels, sure, boards, strict=True):
+        assert torch.equal((image > 0.5)[clear], (label == 1)[clear])
+        assert not torch.equal(label, board.int())
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_labels_take_old_values_only(size, dtype):
