@@ -168,7 +168,8 @@ def show_superpixels(options: argparse.Namespace) -> None:
     """Table what settings of super-pixels make of a data set, and draw them."""
     from itertools import product
 
-    from medssl.data import compare_superpixels, load_manifest
+    from medssl.benchmark import compare_superpixels
+    from medssl.data import load_manifest
 
     manifest = load_manifest(options.path, options.root)
     settings = product(options.scale, options.sigma, options.min_size)

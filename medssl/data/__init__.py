@@ -3,7 +3,6 @@
 from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
 from medssl.data.prepare_store import prepare
-from medssl.data.region_quality import compare_superpixels
 from medssl.data.samplers import SubjectPairSampler, VolumeSampler, balance
 from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
@@ -21,7 +20,6 @@ __all__ = [
     "SubjectPairSampler",
     "VolumeSampler",
     "balance",
-    "compare_superpixels",
     "find_scans",
     "folds",
     "label_draw",

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from medssl.__main__ import main
-from medssl.data import compare_superpixels, load_manifest, write_phantoms
-from medssl.data.region_quality import quality
+from medssl.benchmark import compare_superpixels
+from medssl.benchmark.region_quality import quality
+from medssl.data import load_manifest, write_phantoms
 
 
 @pytest.fixture(scope="module")

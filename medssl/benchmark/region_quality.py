@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from monai.transforms import Compose, CopyItemsd, LoadImaged, ScaleIntensityd
-from skimage.color import label2rgb
 from tqdm.auto import tqdm
 
-from medssl.atomic import replace
-from medssl.data.manifest import Manifest
+from medssl.benchmark.embeddings import colour
+from medssl.data import Manifest
 from medssl.data.splits import finetune_record
+from medssl.engine.overlays import save_figure
 from medssl.transforms import KnownLabelsd, ResampleToSpacingd, SameGridd, Superpixels, Windowd
 
 Setting = tuple[float, float, int]  # scale, sigma, min_size
@@ -69,9 +69,9 @@ def compare_superpixels(
             regions = np.asarray(Superpixels(*setting)(image[None])[0])
             found[setting].append(quality(regions, label.astype(int), manifest))
             if setting not in drawn:
-                drawn[setting] = label2rgb(regions[place], image[place], alpha=0.4, bg_label=-1).clip(0, 1)
+                drawn[setting] = colour(regions[place], image[place])
     if picture is not None:
-        draw(drawn, Path(picture))
+        save_figure(compare(drawn), picture)
     rows = {setting: pd.concat(cases, axis=1).mean(axis=1) for setting, cases in found.items()}
     table = pd.DataFrame(rows).T.rename_axis(["scale", "sigma", "min_size"])
     table["mean Dice"] = table[[name for label, name in manifest.labels.items() if label > 0]].mean(axis=1)
@@ -97,8 +97,8 @@ def quality(regions: np.ndarray, label: np.ndarray, manifest: Manifest) -> pd.Se
     return pd.Series(facts)
 
 
-def draw(pictures: dict[Setting, np.ndarray], file: Path) -> None:
-    """Draw the regions of one slice under every setting."""
+def compare(pictures: dict[Setting, np.ndarray]) -> Figure:
+    """Return the regions of one slice under every setting, side by side."""
     columns = min(3, len(pictures))
     rows = -(-len(pictures) // columns)
     height, width, _ = next(iter(pictures.values())).shape
@@ -110,4 +110,4 @@ def draw(pictures: dict[Setting, np.ndarray], file: Path) -> None:
         axes.set_title("scale {:g}, sigma {:g}, min_size {:d}".format(*setting), fontsize="small")
     for axes in figure.axes:
         axes.axis("off")
-    replace(file, lambda part: figure.savefig(part, dpi=110, format="png"))
+    return figure
