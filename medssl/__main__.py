@@ -70,11 +70,13 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--superpixels",
         nargs=3,
-        type=float,
+        type=number,
         metavar=("SCALE", "SIGMA", "MIN_SIZE"),
         help="find regions as well; see medssl.transforms.Superpixels",
     )
-    prepare.add_argument("--workers", type=int, default=os.cpu_count(), help="volumes at a time; default: all cores")
+    prepare.add_argument(
+        "--workers", type=positive, default=os.cpu_count(), help="volumes at a time; default: all cores"
+    )
     prepare.set_defaults(command=prepare_store)
 
     superpixels = commands.add_parser(
@@ -85,8 +87,8 @@ def parser() -> argparse.ArgumentParser:
     superpixels.add_argument("--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm")
     superpixels.add_argument("--scale", nargs="+", type=float, default=[5, 20, 100])
     superpixels.add_argument("--sigma", nargs="+", type=float, default=[0.5])
-    superpixels.add_argument("--min-size", nargs="+", type=int, default=[10, 50])
-    superpixels.add_argument("--cases", type=int, default=5, help="how many labelled cases; default: 5")
+    superpixels.add_argument("--min-size", "--min_size", nargs="+", type=positive, default=[10, 50])
+    superpixels.add_argument("--cases", type=positive, default=5, help="how many labelled cases; default: 5")
     superpixels.add_argument("--output", type=Path, default=Path("superpixels.png"), help="picture of one slice")
     superpixels.set_defaults(command=show_superpixels)
 
@@ -96,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     embeddings.add_argument("checkpoint", type=Path, help="model.pt of the pretrain or the finetune bundle")
     embeddings.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     embeddings.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
-    embeddings.add_argument("--cases", type=int, default=3, help="how many; default: 3")
+    embeddings.add_argument("--cases", type=positive, default=3, help="how many; default: 3")
     embeddings.add_argument("--clusters", type=int, default=8, help="of k-means; default: 8")
     embeddings.add_argument("--output", type=Path, default=Path("embeddings.png"), help="picture")
     embeddings.set_defaults(command=show_embeddings)
@@ -155,7 +157,7 @@ def prepare_store(options: argparse.Namespace) -> None:
     superpixels = None
     if options.superpixels:
         scale, sigma, min_size = options.superpixels
-        superpixels = {"scale": scale, "sigma": sigma, "min_size": int(min_size)}
+        superpixels = {"scale": scale, "sigma": sigma, "min_size": min_size}
     recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
     records = pretrain_records(manifest, fold=None, transductive=True)
     # One thread each: as many processes as cores leave none for more.
@@ -192,6 +194,18 @@ def show_embeddings(options: argparse.Namespace) -> None:
 def spacing(text: str) -> float | None:
     """Return a length in mm, or None."""
     return None if text == "None" else float(text)
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    return int(text)
+
+
+def number(text: str) -> int | float:
+    """Return a number, whole if it is written so."""
+    return int(text) if text.isdecimal() else float(text)
 
 
 def print_path(options: argparse.Namespace) -> None:

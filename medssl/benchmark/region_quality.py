@@ -58,15 +58,15 @@ def compare_superpixels(
             ScaleIntensityd("scaled"),
         ]
     )
-    settings = list(settings)
-    found: dict[Setting, list[pd.Series]] = {setting: [] for setting in settings}
+    partitions = {setting: Superpixels(*setting) for setting in settings}
+    found: dict[Setting, list[pd.Series]] = {setting: [] for setting in partitions}
     drawn: dict[Setting, np.ndarray] = {}
     for record in tqdm(records, "super-pixels", unit="case"):
         data = load(record)
         image, label = (np.asarray(data[key][0]) for key in ("scaled", "label"))  # (V, H, W)
         place = int((label > 0).sum(axis=(1, 2)).argmax())
-        for setting in settings:
-            regions = np.asarray(Superpixels(*setting)(image[None])[0])
+        for setting, partition in partitions.items():
+            regions = np.asarray(partition(image[None])[0])
             found[setting].append(quality(regions, label.astype(int), manifest))
             if setting not in drawn:
                 drawn[setting] = colour(regions[place], image[place])

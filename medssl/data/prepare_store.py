@@ -31,12 +31,14 @@ def prepare(
         executor: any that follows ``concurrent.futures``: a pool of processes, or a Dask client's for a cluster.
 
     Raises:
-        ValueError: if the folder holds a store of another recipe.
+        ValueError: if the folder is a file, or holds volumes of another recipe.
         RuntimeError: at the end, naming every volume that could not be written, and why; at once, if a worker died.
     """
     folder, every = Path(folder), list(records)
+    if folder.is_file():
+        raise ValueError(f"a slice store is a folder, {folder} is a file; give another --output.")
     (folder / VOLUMES).mkdir(parents=True, exist_ok=True)
-    if (folder / RECIPE).is_file():
+    if (folder / RECIPE).is_file() and any((folder / VOLUMES).glob("*.json")):
         check_recipe(folder, recipe)
     text = json.dumps(recipe, indent=1)
     replace(folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))

@@ -82,7 +82,7 @@ def slicing(file: str | Path, slice_axis: str) -> str:
     pixels = " x ".join(str(size) for other, size in enumerate(scan.shape[:3]) if other != axis)
     text = f"{Path(file).name}: {scan.shape[axis]} slices of {pixels} along {slice_axis}, {sizes[axis]:.3g} mm apart"
     doubt = f"; its voxels are longest, {sizes.max():.3g} mm, along another axis: is slice_axis right?"
-    return text + (doubt if sizes[axis] < 0.99 * sizes.max() else "")
+    return text + (doubt if sizes[axis] < 0.5 * sizes.max() else "")
 
 
 def length(file: Path) -> int:

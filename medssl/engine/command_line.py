@@ -32,7 +32,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         ValueError: listing the options that would not do what they say, or what the configs take from an overlay that
-            is not among them, such as a method's.
+            is not among them, such as a method's, or that one listed before a method is overwritten by it.
     """
     program, *arguments = sys.argv if argv is None else argv
     if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[:1] != ["run"]:
@@ -42,6 +42,8 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     called_with = given
     if "args_file" in given:
         called_with = {**ConfigParser.load_config_file(str(given["args_file"])), **given}
+    files = config_files(called_with.get("config_file"))
+    check_order(files)
     config = ConfigParser()
     config.read_config(called_with.get("config_file"))
     known = {*config.config, *DEFAULT_MLFLOW_SETTINGS["configs"]}
@@ -49,7 +51,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     known.update(*(inspect.signature(call).parameters for call in (run, create_workflow, ConfigWorkflow)))
     roots = {name: re.split("#|::", name)[0] for name in called_with}
     problems = [
-        f"--{name}: no config has it{suggestion(root, known, config)}"
+        f"--{name}: no config has it{unlisted(root, files)}{suggestion(root, known, config, files)}"
         for name, root in roots.items()
         if root not in known
     ]
@@ -75,9 +77,42 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
     if missing:
         raise ValueError(
-            f"no config defines {', '.join(f'@{name}' for name in missing)}; list the overlay that does after the "
-            "base, such as a method's: train.yaml, sal.yaml, small.yaml."
+            f"no config defines {', '.join(f'@{name}{unlisted(name, files)}' for name in missing)}; list the overlay "
+            "that does after the base, such as a method's: train.yaml, sal.yaml, small.yaml."
         )
+
+
+def config_files(given: Any) -> list[Path]:
+    """Return the files of ``config_file``, one or several."""
+    return [Path(file) for file in ([given] if isinstance(given, str) else given or [])]
+
+
+def top_level(file: Path) -> set[str]:
+    """Return the ids at the top of a config that it sets, or sets a part of."""
+    return {re.split("#|::", name.lstrip("+"))[0] for name in ConfigParser.load_config_file(str(file))}
+
+
+def check_order(files: Sequence[Path]) -> None:
+    """Refuse an overlay in front of the base, and one whose settings a method listed after it overwrites."""
+    ids = [top_level(file) for file in files]
+    if ids and "run" not in ids[0]:
+        raise ValueError(f"{files[0].name} runs nothing by itself: list the base, such as train.yaml, before it.")
+    for place, file in enumerate(files):
+        if "method" not in ids[place]:
+            continue
+        for earlier, names in zip(files[:place], ids[:place], strict=True):
+            lost = sorted(names & ids[place])
+            if lost and not names & {"run", "method"}:
+                raise ValueError(f"{file.name} overwrites {', '.join(lost)} of {earlier.name}: list it before that.")
+
+
+def unlisted(name: str, files: Sequence[Path]) -> str:
+    """Return which overlays beside the base define an id, to be added to a message; nothing for none or for many."""
+    beside = sorted(set(files[0].parent.glob("*.yaml")) - set(files)) if files else []
+    found = [
+        file.name for file in beside if name in {key.lstrip("+") for key in ConfigParser.load_config_file(str(file))}
+    ]
+    return f" (of {' or '.join(found)})" if 0 < len(found) <= 3 else ""
 
 
 def wanted_kind(given: Any, configured: Any) -> str | None:
@@ -122,10 +157,10 @@ def options(arguments: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def suggestion(name: str, known: Iterable[str], config: ConfigParser) -> str:
+def suggestion(name: str, known: Iterable[str], config: ConfigParser, files: Sequence[Path]) -> str:
     """Return what may have been meant, to be added to a message: a name much alike, or the only such in a config."""
     close = difflib.get_close_matches(name, sorted(known), n=1)
-    if close:
+    if close and not unlisted(name, files):
         return f"; did you mean --{close[0]}?"
     items = [item for item in config.ref_resolver.items if not item.startswith("receipt")]  # which tells, and asks not
     within = [item.replace("::", "#") for item in items if item.split("::")[-1] == name]

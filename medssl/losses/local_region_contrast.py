@@ -80,6 +80,11 @@ class LocalRegionContrastLoss(nn.Module):
         num_regions: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the means of both views :math:`(B, K, D)`, and which regions both have :math:`(B, K)`."""
+        if query.shape[:2] != positive.shape[:2]:
+            raise ValueError(
+                f"query and positive must have as many images and channels, got {tuple(query.shape)} and "
+                f"{tuple(positive.shape)}."
+            )
         if num_regions is None:
             num_regions = 1 + int(torch.maximum(query_regions.max(), positive_regions.max()))
         k = max(num_regions, 1)

@@ -99,21 +99,29 @@ def load_pretrained(network: nn.Module, path: str | Path, parts: Sequence[str] |
             f"the file {children(given)}: build the network that the weights are of{described(path)}."
         )
     network.load_state_dict(own | given)
-    logger.info("took %d of %d tensors from %s: all of %s.", len(given), len(own), path, ", ".join(sorted(touched)))
+    took = len(given), len(own), path, receipt_of(path).get("method", "no known method"), ", ".join(sorted(touched))
+    logger.info("took %d of %d tensors from %s (%s): all of %s.", *took)
     return list(given)
+
+
+def receipt_of(path: Path) -> dict[str, Any]:
+    """Return the receipt beside weights; nothing where there is none."""
+    file = path.with_suffix(".json")
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except ValueError:  # damaged: what is wrong with the weights is worth more
+        return {}
 
 
 def described(path: Path) -> str:
     """Return what the receipt beside weights says of their network; nothing where there is none."""
-    file = path.with_suffix(".json")
-    try:
-        receipt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:  # damaged: what is wrong with the weights is worth more
-        return ""
+    receipt = receipt_of(path)
     facts = [
-        f"{key} {receipt[key]}" for key in ("network", "width", "centre_norm", "local_width", "vit") if key in receipt
+        f"{key} {receipt[key]}"
+        for key in ("network", "spatial_dims", "width", "centre_norm", "local_width", "vit")
+        if receipt.get(key) is not None
     ]
-    return f", by their receipt {', '.join(facts)}" if facts else ""
+    return f", by their receipt {', '.join(facts)}; list the overlays of their training" if facts else ""
 
 
 def children(state: dict[str, Tensor]) -> str:

@@ -63,6 +63,12 @@ class Superpixels(Transform):
                 f"{origin(image)}; window them first."
             )
         axis = 1 + self.axis
+        size = [side for other, side in enumerate(pixels.shape[1:]) if pixels.ndim == 3 or other != self.axis]
+        if self.min_size > size[0] * size[1]:
+            raise ValueError(
+                f"a region of min_size {self.min_size} does not fit into a slice of {size[0]} x {size[1]} pixels"
+                f"{origin(image)}; lower it."
+            )
         slices = [pixels] if pixels.ndim == 3 else np.moveaxis(pixels, axis, 0)
         regions = np.stack([self.partition(pixels) for pixels in slices])  # (V, H, W)
         regions = regions if pixels.ndim == 3 else np.moveaxis(regions, 0, axis - 1)[None]

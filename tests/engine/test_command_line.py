@@ -38,7 +38,7 @@ def test_a_misspelt_option_is_refused_with_what_was_meant():
 
 
 def test_an_option_that_lies_deeper_is_named_whole():
-    with pytest.raises(ValueError, match=r"--lr: no config has it; did you mean --optimizer#lr\?"):
+    with pytest.raises(ValueError, match=r"--lr: no config has it \(of organs.yaml\); did you mean --optimizer#lr\?"):
         guard("--lr", "0.1")
 
 
@@ -101,6 +101,34 @@ def test_an_option_that_the_overlays_leave_without_a_reader_is_refused():
     guard_method(["lrc"], "--elastic#spacing", "9")
     with pytest.raises(ValueError, match="--superpixels#scale: nothing reads it with these overlays"):
         guard_method(["moco", "moco_v2"], "--superpixels#scale", "9")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train", "lrc_strong", "lrc"], r"lrc.yaml overwrites .*train.* of lrc_strong.yaml: list it before that"),
+        (["train", "moco_v2", "moco"], r"moco.yaml overwrites .*temperature of moco_v2.yaml"),
+        (["train", "small", "lrc"], r"lrc.yaml overwrites .*width of small.yaml"),
+        (["small", "train", "lrc"], r"small.yaml runs nothing by itself: list the base, such as train.yaml, before it"),
+    ],
+)
+def test_an_overlay_that_the_order_makes_void_is_refused(names, message):
+    files = str([str(resource("bundles/pretrain/configs") / f"{name}.yaml") for name in names])
+    with pytest.raises(ValueError, match=message):
+        guard_command_line([MONAI, "run", "--config_file", files])
+
+
+def test_an_option_or_an_id_of_an_overlay_that_is_not_listed_brings_its_name():
+    configs = resource("bundles/pretrain/configs")
+
+    def guard_overlays(names, *options):
+        files = str([str(configs / f"{name}.yaml") for name in names])
+        guard_command_line([MONAI, "run", "--config_file", files, *options])
+
+    with pytest.raises(ValueError, match=r"--store_dir: no config has it \(of stored.yaml\)"):
+        guard_overlays(["train", "lrc", "small"], "--store_dir", "store")
+    with pytest.raises(ValueError, match=r"@head \(of moco_v1.yaml or moco_v2.yaml\); list the overlay that does"):
+        guard_overlays(["train", "moco", "small"])
 
 
 def test_a_pre_training_without_a_method_says_that_an_overlay_is_missing():

@@ -87,6 +87,11 @@ def test_refuses_settings_that_make_no_regions(arguments):
         Superpixels(**arguments)
 
 
+def test_refuses_regions_larger_than_a_slice(volume):
+    with pytest.raises(ValueError, match=r"min_size 100000 does not fit into a slice of \d+ x \d+ pixels; lower it"):
+        Superpixels(min_size=100_000)(volume)
+
+
 def test_refuses_a_shape_that_has_no_slices():
     with pytest.raises(ValueError, match=r"must be \(C, H, W\)"):
         Superpixels()(torch.zeros(8, 8))
