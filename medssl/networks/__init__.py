@@ -9,6 +9,7 @@ from medssl.networks.heads import (
     simsiam_head,
     simsiam_predictor,
 )
+from medssl.networks.imagenet import load_imagenet
 from medssl.networks.linear_probe import LinearProbe
 from medssl.networks.mae_decoder import MAEDecoder
 from medssl.networks.memory import Bank, Queue
@@ -36,6 +37,7 @@ __all__ = [
     "ViTUNet",
     "byol_head",
     "linear_head",
+    "load_imagenet",
     "load_pretrained",
     "mlp_head",
     "part_state",

@@ -12,12 +12,12 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.networks import ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
+from medssl.networks import ResNetEncoder, ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
 # Parts of recipes, and a recipe with a test of its own:
-PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae"}
+PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae", "imagenet"}
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
@@ -102,6 +102,21 @@ def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp
     assert receipt["network"] == "ResNetUNet"
     assert receipt["views"]["crop"] == {"area": [0.2, 1.0], "ratio": [0.75, 4 / 3], "flip": 0.5}
     assert receipt["views"]["jitter"]["blur"] == [0.1, 2.0]
+
+
+def test_imagenets_weights_become_a_checkpoint_without_training(tmp_path):
+    torch.save(ResNetEncoder(in_channels=3).state_dict(), tmp_path / "resnet50.pth")
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "imagenet")],
+        workflow_type="train",
+        weights=str(tmp_path / "resnet50.pth"),
+        output_dir=str(tmp_path),
+    )
+    workflow.initialize()
+    workflow.run()
+    taken = load_pretrained(ResNetUNet(4), tmp_path / "model.pt")
+    assert {name.split(".")[0] for name in taken} == {"encoder"}
+    assert json.loads((tmp_path / "model.json").read_text())["method"] == "ImageNet"
 
 
 @pytest.mark.parametrize(("method", "regions"), [("lrc", ["--superpixels", "100", "0.5", "50"]), ("sal", [])])
