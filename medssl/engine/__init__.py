@@ -6,6 +6,7 @@ from medssl.engine.case_metrics import CaseMetrics
 from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
+from medssl.engine.contrastive_crops import LocateBoxes, PrepareContrastiveCrops
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.leakage import provenance, refuse_learnt
@@ -22,8 +23,10 @@ __all__ = [
     "CaseMetrics",
     "Checkpoint",
     "CollapseMonitor",
+    "LocateBoxes",
     "NonFiniteGuard",
     "Overlays",
+    "PrepareContrastiveCrops",
     "PrepareDeformedViews",
     "PrepareKnownClasses",
     "PrepareRestoration",

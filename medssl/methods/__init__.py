@@ -1,6 +1,7 @@
 """Pre-training methods: a batch of views in, the loss and its terms out."""
 
 from medssl.methods.byol import BYOL
+from medssl.methods.contrastive_crop import ContrastiveCrop
 from medssl.methods.densecl import DenseCL
 from medssl.methods.gcl import GCL
 from medssl.methods.lrc import LRC
@@ -23,6 +24,7 @@ __all__ = [
     "PCL",
     "PIRL",
     "SAL",
+    "ContrastiveCrop",
     "DenseCL",
     "MoCo",
     "ModelsGenesis",

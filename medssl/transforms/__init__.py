@@ -1,6 +1,7 @@
 """Transforms that MONAI lacks; drop-in in any ``Compose``."""
 
 from medssl.transforms.bezier_batch import RandBezierBatch
+from medssl.transforms.contrastive_crop_batch import RandContrastiveCropBatch
 from medssl.transforms.intensity_batch import RandIntensityBatch
 from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBatch, RandJointElasticd
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
@@ -20,6 +21,7 @@ __all__ = [
     "KnownLabels",
     "KnownLabelsd",
     "RandBezierBatch",
+    "RandContrastiveCropBatch",
     "RandIntensityBatch",
     "RandJointElastic",
     "RandJointElasticBatch",

@@ -21,7 +21,12 @@ PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", 
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
-BASE = {"moco_v1": "moco", "moco_v2": "moco", "lrc_strong": "lrc"}  # of overlays that make no method; sal of the others
+BASE = {
+    "moco_v1": "moco",
+    "moco_v2": "moco",
+    "lrc_strong": "lrc",
+    "contrastive_crop": "simclr",
+}  # of overlays that make no method; sal of the others
 
 
 def with_its_method(name):
@@ -34,6 +39,7 @@ METHODS = [with_its_method(name) for name in OVERLAYS]
 SMALL = {method: {"queue_size": 8, "num_splits": 2} for method in ("moco", "densecl")}
 SMALL |= {method: {"image_size": [64, 64]} for method in ("pirl", "relative_location")}  # a third of it is one tile
 COMBINED = [[method, "own_views"] for method in ("byol", "densecl", "simsiam")]
+COMBINED += [[method, "contrastive_crop"] for method in ("byol", "simsiam")]
 
 
 def exported(method):
@@ -144,7 +150,9 @@ def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
     assert receipt["image_size"] == [32, 32]
 
 
-@pytest.mark.parametrize("method", [["pcl"], ["lrc"], ["moco", "moco_v2"]], ids="+".join)  # draws, queue and twin
+@pytest.mark.parametrize(
+    "method", [["pcl"], ["lrc"], ["moco", "moco_v2", "contrastive_crop"]], ids="+".join
+)  # draws; queue, twin and boxes
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, tmp_path):
     def run(folder):
         small = {"num_slices": 4, "max_epochs": 3} | SMALL.get(method[0], {})

@@ -25,6 +25,9 @@ from medssl.networks import (
 
 MAKERS = {
     "BYOL": lambda network: methods.BYOL(network.encoder, byol_head(32, 8, 16), byol_head(8, 8, 16)),
+    "ContrastiveCrop": lambda network: methods.ContrastiveCrop(
+        methods.SimCLR(network.encoder, mlp_head(32, 8, norm=True)), num_slices=9
+    ),
     "DenseCL": lambda network: methods.DenseCL(
         network.encoder, linear_head(32, 8, norm=True), Pointwise(linear_head(32, 8)), queue_size=8, embed_dim=8
     ),
