@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from medssl.data.samplers import Draw
 from medssl.data.seeded_dataset import share_random_state
-from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixelsd, Windowd
+from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixels, Superpixelsd, Windowd
 
 LAYOUT = 3  # of the files and of what our transforms put into them; another one is another number
 RECIPE, VOLUMES = "store.json", "volumes"
@@ -40,10 +40,17 @@ def store_recipe(
 
     Returns:
         These, and the versions of the packages that resample and partition, as JSON would give them back.
+
+    Raises:
+        TypeError: if there is no such argument of super-pixels.
+        ValueError: if one is out of its range.
     """
+    if superpixels is not None:  # those that are not given have defaults
+        whole = Superpixels(**superpixels)  # type: ignore[arg-type]
+        superpixels = {"scale": whole.scale, "sigma": whole.sigma, "min_size": whole.min_size}
     recipe = {"layout": LAYOUT, "spacing": list(spacing), "slice_axis": slice_axis, "window": dict(window)}
     recipe["versions"] = {name: version(name) for name in ("monai", "scikit-image")}
-    return dict(json.loads(json.dumps({**recipe, "superpixels": superpixels and dict(superpixels)})))
+    return dict(json.loads(json.dumps({**recipe, "superpixels": superpixels})))
 
 
 def store_transform(recipe: Mapping[str, Any]) -> Compose:

@@ -142,9 +142,12 @@ def load_last(path: Path) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Write what differs between two recipes: ``fold was 0, is 1``."""
+    """Write what differs between two recipes, the method first: ``fold was 0, is 1``."""
     keys = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
-    return ", ".join(f"{key} was {shortened(old.get(key))}, is {shortened(new.get(key))}" for key in sorted(keys))
+    return ", ".join(
+        f"{key} was {shortened(old.get(key))}, is {shortened(new.get(key))}"
+        for key in sorted(keys, key=lambda key: (key != "method", key))
+    )
 
 
 def shortened(value: Any) -> str:

@@ -182,6 +182,13 @@ def test_the_store_of_another_data_set_is_not_read_for_this_one(records, recipe,
         StoredSlices(swapped, store, recipe)
 
 
+def test_a_recipe_of_super_pixels_is_whole_or_refused(recipe):
+    given = recipe["spacing"], recipe["slice_axis"], recipe["window"]
+    assert store_recipe(*given, {"scale": 5.0})["superpixels"] == {"scale": 5.0, "sigma": 0.5, "min_size": 50}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'minsize'"):
+        store_recipe(*given, {"scale": 5.0, "minsize": 9})
+
+
 def test_another_recipe_is_refused_by_writer_and_reader(records, recipe, store):
     other = {**recipe, "spacing": [None, 2.0, 2.0]}
     with pytest.raises(ValueError, match=r"prepared with spacing \[None, 3.0, 3.0\], not \[None, 2.0, 2.0\]"):
