@@ -119,8 +119,9 @@ class Checkpoint:
         raise error
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], receipt: Mapping[str, Any]) -> None:
+def save_weights(path: str | Path, weights: dict[str, Tensor], receipt: Mapping[str, Any]) -> None:
     """Write a flat state_dict and the receipt beside it, atomically, keeping the previous ones."""
+    path = Path(path)
     written = datetime.now(UTC).isoformat("T", "seconds")
     facts = json.dumps({**receipt, "tensors": len(weights), "versions": versions(), "written": written}, indent=1)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
