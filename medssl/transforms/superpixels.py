@@ -42,9 +42,10 @@ class Superpixels(Transform):
     """
 
     def __init__(self, scale: float = 100.0, sigma: float = 0.5, min_size: int = 50, axis: int = 0) -> None:
-        if scale < 0 or sigma < 0 or min_size < 1:
+        if scale < 0 or sigma < 0 or min_size < 1 or min_size != int(min_size):
             raise ValueError(
-                f"scale and sigma must not be negative and min_size be at least 1, got {scale}, {sigma}, {min_size}."
+                "scale and sigma must not be negative and min_size be a whole number of at least 1, got "
+                f"{scale}, {sigma}, {min_size}."
             )
         self.scale, self.sigma, self.min_size, self.axis = scale, sigma, min_size, axis
 

@@ -81,9 +81,9 @@ def test_refuses_voxels_that_are_no_number():
         Superpixels()(torch.full((1, 8, 8), float("nan")))
 
 
-@pytest.mark.parametrize("arguments", [{"scale": -1}, {"sigma": -1}, {"min_size": 0}])
+@pytest.mark.parametrize("arguments", [{"scale": -1}, {"sigma": -1}, {"min_size": 0}, {"min_size": 10.5}])
 def test_refuses_settings_that_make_no_regions(arguments):
-    with pytest.raises(ValueError, match="scale and sigma must not be negative and min_size be at least 1"):
+    with pytest.raises(ValueError, match="scale and sigma must not be negative and min_size be a whole number"):
         Superpixels(**arguments)
 
 
