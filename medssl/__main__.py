@@ -84,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
     )
     superpixels.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     superpixels.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
-    superpixels.add_argument("--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm")
+    superpixels.add_argument(
+        "--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm, or None for the file's"
+    )
     superpixels.add_argument("--scale", nargs="+", type=float, default=[5, 20, 100])
     superpixels.add_argument("--sigma", nargs="+", type=float, default=[0.5])
     superpixels.add_argument("--min-size", "--min_size", nargs="+", type=positive, default=[10, 50])

@@ -111,6 +111,12 @@ class LocalRegionContrastLoss(nn.Module):
             totals = totals / kept.sum(dim=1).clamp(min=1)
         return totals.mean()
 
+    def collapsed(self, kept: Tensor) -> Tensor:
+        """Return the loss if all means were equal, by which regions both views have :math:`(B, K)`."""
+        count = kept.sum(dim=1)
+        alike = (2 * count - (0 if self.include_self else 1)).clamp(min=1).log()
+        return (alike if self.region_reduction == "mean" else count * alike).mean()
+
 
 def region_means(features: Tensor, regions: Tensor, num_regions: int, num_samples: int | None) -> tuple[Tensor, Tensor]:
     """Average the features over every region, or over vectors drawn in it.

@@ -12,12 +12,13 @@ def spread(embeddings: Tensor) -> Tensor:
     .. math:: \sqrt{1 - \lVert \bar z \rVert^2} = \sqrt{d} \cdot \mathrm{std}(z)
 
     with :math:`z` the vectors scaled to unit length, :math:`\bar z` their mean, and the standard deviation taken over
-    the vectors and averaged over the :math:`d` dimensions as a root mean square.
+    the vectors and averaged over the :math:`d` dimensions as a root mean square. Vectors of zeros are left out.
 
     Shape:
         - embeddings: :math:`(N, d)`; output: scalar.
     """
-    mean = F.normalize(embeddings.float(), dim=1).mean(dim=0)
+    z = F.normalize(embeddings.float(), dim=1)
+    mean = z.sum(dim=0) / z.square().sum().clamp(min=1)
     return (1 - mean.square().sum()).clamp(min=0).sqrt()
 
 

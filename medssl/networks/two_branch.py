@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from medssl.networks.resnet import ResNetUNet
 from medssl.networks.unet import UNet
+from medssl.networks.vit import ViTUNet
+
+Branch = UNet | ResNetUNet | ViTUNet
 
 
 class TwoBranchUNet(nn.Module):
@@ -31,7 +34,7 @@ class TwoBranchUNet(nn.Module):
         arXiv:2304.03406.
     """
 
-    def __init__(self, global_branch: UNet | ResNetUNet, local_branch: UNet | ResNetUNet, out_channels: int) -> None:
+    def __init__(self, global_branch: Branch, local_branch: Branch, out_channels: int) -> None:
         super().__init__()
         for branch in (global_branch, local_branch):
             if not isinstance(branch.head, nn.Identity):

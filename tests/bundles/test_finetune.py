@@ -65,10 +65,12 @@ APART = {
     "linear_probe",
     "resnet50",
     "select_best",
+    "small_vit",
     "two_branch",
     "u_net_3d",
     "u_net_branches",
     "vit",
+    "vit_branch",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - APART)
 

@@ -17,7 +17,7 @@ from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
 # Parts of recipes, and a recipe with a test of its own:
-PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae", "imagenet"}
+PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae", "small_vit", "imagenet"}
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
@@ -48,16 +48,51 @@ def exported(method):
     return next((parts for parts in given if parts), ["encoder"])
 
 
-@pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
-def test_every_overlay_trains_and_exports_parts_that_fit(method, run_bundle, tmp_path):
-    small = {"num_slices": 4} | SMALL.get(method[0], {})
-    output = run_bundle("pretrain", ["train", *method, "small"], tmp_path / "models", **small)
+@pytest.fixture(scope="module", params=METHODS, ids=OVERLAYS)
+def trained(request, run_bundle, tmp_path_factory):
+    """A method's overlays, and the folder of its run of four steps."""
+    small = {"num_slices": 4} | SMALL.get(request.param[0], {})
+    output = tmp_path_factory.mktemp("trained") / "models"
+    return request.param, run_bundle("pretrain", ["train", *request.param, "small"], output, **small)
+
+
+@pytest.fixture
+def joined_with_lrc(run_bundle, regions_learnt, tmp_path):
+    """Fine-tune some weights of a global branch beside LRC's for a step, and return the receipt."""
+
+    def fine_tune(weights, *overlays, **options):
+        branches = {"pretrained_global": str(weights), "pretrained_local": str(regions_learnt)}
+        short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
+        output = run_bundle("finetune", ["train", *overlays], tmp_path / "joined", **branches, **short, **options)
+        return json.loads((output / "model.json").read_text())
+
+    return fine_tune
+
+
+@pytest.fixture(scope="session")
+def regions_learnt(run_bundle, tmp_path_factory):
+    """An encoder and a decoder pre-trained by LRC for two steps."""
+    output = tmp_path_factory.mktemp("lrc") / "models"
+    return run_bundle("pretrain", ["train", "lrc", "small"], output, num_slices=4, max_epochs=1) / "model.pt"
+
+
+def test_every_overlay_trains_and_exports_parts_that_fit(trained):
+    method, output = trained
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
     assert scalars["lr"][0] == json.loads((output / "model.json").read_text())["lr"]  # what the first step took
     assert scalars["loss"].notna().all()
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == set(exported(method))
+
+
+def test_what_every_overlay_learns_is_joined_with_lrc(trained, joined_with_lrc):
+    _, output = trained
+    receipt = joined_with_lrc(output / "model.pt", "two_branch", "u_net_branches", "small")
+    learnt = json.loads((output / "model.json").read_text())
+    assert receipt["network"] == "TwoBranchUNet"
+    assert receipt["pretrained_global"]["method"] == learnt["method"]
+    assert receipt["pretrained_local"]["method"] == "LRC"
 
 
 @pytest.mark.parametrize("recipe", [*METHODS, *COMBINED], ids="+".join)
@@ -82,16 +117,22 @@ def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
     assert {name.split(".")[0] for name in taken} == {"encoder", "decoder"}
 
 
-def test_a_vision_transformer_trains_and_exports_its_encoder(run_bundle, tmp_path):
+def test_a_vision_transformer_trains_exports_its_encoder_and_is_joined_with_lrc(run_bundle, joined_with_lrc, tmp_path):
     vit = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}
     parts = {"vit": vit, "restoring": vit | {"num_heads": 2}, "image_size": [64, 64], "num_slices": 4}
-    output = run_bundle("pretrain", ["train", "mae", "small"], tmp_path / "models", **parts)
+    output = run_bundle("pretrain", ["train", "mae", "small_vit", "small"], tmp_path / "models", **parts)
     taken = load_pretrained(ViTUNet(4, ViTEncoder(**vit)), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder"}
     assert json.loads((output / "model.json").read_text())["vit"] == vit
+    branches = ["vit", "two_branch", "u_net_branches", "vit_branch", "small_vit", "small"]
+    receipt = joined_with_lrc(output / "model.pt", *branches, vit=vit, decoder_width=2)
+    assert receipt["pretrained_global"]["method"] == "MAE"
+    assert receipt["vit"] == vit
 
 
-def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp_path):
+def test_the_resnet_of_the_papers_trains_exports_its_encoder_and_is_joined_with_lrc(
+    run_bundle, joined_with_lrc, tmp_path
+):
     output = run_bundle(
         "pretrain",
         ["train", "moco", "moco_v2", "own_views", "resnet50", "small"],
@@ -108,6 +149,8 @@ def test_the_resnet_of_the_papers_trains_and_exports_its_encoder(run_bundle, tmp
     assert receipt["network"] == "ResNetUNet"
     assert receipt["views"]["crop"] == {"area": [0.2, 1.0], "ratio": [0.75, 4 / 3], "flip": 0.5}
     assert receipt["views"]["jitter"]["blur"] == [0.1, 2.0]
+    receipt = joined_with_lrc(output / "model.pt", "two_branch", "small", local_width=4)
+    assert receipt["pretrained_global"]["method"] == "MoCo v2"
 
 
 def test_imagenets_weights_become_a_checkpoint_without_training(tmp_path):

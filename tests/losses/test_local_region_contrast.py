@@ -47,6 +47,16 @@ def test_equals_the_double_sum_of_the_paper(num_samples, include_self, normalize
     assert loss(paint(q), REGIONS, paint(p), REGIONS).item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("region_reduction", ["sum", "mean"])
+def test_says_what_it_is_when_all_regions_are_alike(include_self, region_reduction):
+    loss = LocalRegionContrastLoss(5, include_self=include_self, region_reduction=region_reduction)
+    regions = torch.cat([REGIONS, REGIONS.clamp(max=1)])  # an image of three regions, one of two
+    flat = torch.ones(2, 4, 2, 3)
+    _, _, kept = loss.means(flat, regions, flat, regions, 3)
+    assert loss.collapsed(kept).item() == pytest.approx(loss(flat, regions, flat, regions).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize(("include_self", "expected"), [(True, 39.7559090), (False, 32.7720299)])
 def test_has_the_value_that_the_formula_gives_by_hand(include_self, expected):
     i, j = torch.meshgrid(torch.arange(4.0), torch.arange(5.0), indexing="ij")

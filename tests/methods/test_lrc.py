@@ -60,8 +60,22 @@ def test_retrieval_tells_close_regions_apart_in_half_precision():
         assert watch(means, means, torch.ones(1, 64, dtype=torch.bool))["retrieval"] == 1
 
 
+def test_a_network_that_tells_no_region_from_another_is_seen_to_have_collapsed(batch):
+    method = make()
+    lost = {**batch, "regions_2": batch["regions_2"].clamp(max=2)}
+    assert method(lost)["spread"] > 0.1
+    last = method.decoder.levels[-1]
+    torch.nn.init.zeros_(last[-1].conv.weight)  # what is left is the bias of its normalisation
+    torch.nn.init.ones_(last[-1].adn.N.bias)
+    output = method(lost)
+    assert output["to_collapse"].item() == pytest.approx(1, abs=1e-5)
+    assert output["spread"].item() == pytest.approx(0, abs=1e-3)
+    assert output["rank"].item() == pytest.approx(1, abs=1e-3)
+
+
 def test_a_batch_without_regions_has_no_loss_and_nothing_to_find(batch):
     nowhere = torch.full_like(batch["regions_1"], -1)
     output = make()({**batch, "regions_1": nowhere, "regions_2": nowhere, "num_regions": 0})
     assert output["loss"] == 0
+    assert output["to_collapse"] == 0
     assert output["retrieval"] == 0

@@ -15,6 +15,13 @@ def test_the_spread_is_one_on_a_full_sphere_and_nought_in_a_point():
     assert spread(torch.ones(16, 8)).item() == pytest.approx(0, abs=1e-3)
 
 
+def test_vectors_of_zeros_are_not_counted():
+    vectors = torch.randn(6, 3)
+    padded = torch.cat([vectors, torch.zeros(5, 3)])
+    assert spread(padded).item() == pytest.approx(spread(vectors).item(), rel=1e-5)
+    assert effective_rank(padded).item() == pytest.approx(effective_rank(vectors).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, 30), (30, 7)])
 def test_the_rank_is_the_participation_ratio_of_the_eigenvalues(shape):
     z = F.normalize(torch.randn(shape).double() * torch.arange(1, shape[1] + 1), dim=1)
