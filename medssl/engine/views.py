@@ -14,8 +14,8 @@ Deformation = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 class PrepareViews(PrepareBatch):
     """Move a batch of slices to the device and draw two views of it there.
 
-    The method receives ``view_1`` and ``view_2`` :math:`(n, C, H, W)` and the integers ``subject``, ``index`` and
-    ``depth`` :math:`(n)`; subjects are numbered within the batch.
+    The method receives ``view_1`` and ``view_2`` :math:`(n, C, H, W)` and the integers ``subject``, ``index``,
+    ``depth`` and, where the slices have one, ``part`` :math:`(n)`; subjects are numbered within the batch.
 
     Args:
         view: called as ``view(images, subject)``, such as :py:class:`medssl.transforms.RandSpatialBatch`.
@@ -35,7 +35,9 @@ class PrepareViews(PrepareBatch):
         images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
         _, numbers = np.unique(batchdata["subject_id"], return_inverse=True)
         subject = torch.as_tensor(numbers).to(device)
-        place = {key: batchdata[key].to(device) for key in ("index", "depth")}
+        place: dict[str, Tensor] = {
+            key: batchdata[key].to(device) for key in ("index", "depth", "part") if key in batchdata
+        }
         views = {"view_1": self.view(images, subject), "view_2": self.view(images, subject)}
         return {**views, "subject": subject, **place}, None
 

@@ -17,6 +17,8 @@ class SupConLoss(nn.Module):
 
     Args:
         temperature: :math:`\tau`; .1 in PCL and SAL.
+        positives_repel: keep the other positives of an anchor in the sum below the line. Without them, as in GCL
+            (Chaitanya et al., NeurIPS 2020), it holds p and the embeddings that are no positives.
 
     Shape:
         - embeddings: :math:`(N, D)`, of any length and any floating type.
@@ -27,11 +29,11 @@ class SupConLoss(nn.Module):
         Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv:2004.11362.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: float = 0.1, positives_repel: bool = True) -> None:
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}; the papers take 0.1.")
-        self.temperature = temperature
+        self.temperature, self.positives_repel = temperature, positives_repel
 
     def forward(self, embeddings: Tensor, positives: Tensor) -> Tensor:
         """Return the mean over the anchors."""
@@ -48,5 +50,9 @@ class SupConLoss(nn.Module):
             logits = (z @ z.mT / self.temperature).masked_fill(itself, torch.finfo(z.dtype).min)  # (N, N)
             count = positives.sum(dim=1)  # (N)
             target = positives.to(z.dtype) / count.clamp(min=1)[:, None]  # rows without positives stay zero: no anchor
-            loss = F.cross_entropy(logits, target, reduction="sum")
+            if self.positives_repel:
+                loss = F.cross_entropy(logits, target, reduction="sum")
+            else:  # log(e^p + sum of the others) - p
+                others = logits.masked_fill(positives, torch.finfo(z.dtype).min).logsumexp(dim=1, keepdim=True)
+                loss = (target * F.softplus(others - logits.masked_fill(itself, 0))).sum()
             return loss / (count > 0).sum().clamp(min=1)

@@ -4,6 +4,8 @@ from medssl.methods.byol import BYOL
 from medssl.methods.contrastive_crop import ContrastiveCrop
 from medssl.methods.densecl import DenseCL
 from medssl.methods.gcl import GCL
+from medssl.methods.gcl_global import GCLGlobal
+from medssl.methods.gcl_local import GCLLocal
 from medssl.methods.lrc import LRC
 from medssl.methods.mae import MAE
 from medssl.methods.moco import MoCo
@@ -26,6 +28,8 @@ __all__ = [
     "SAL",
     "ContrastiveCrop",
     "DenseCL",
+    "GCLGlobal",
+    "GCLLocal",
     "MoCo",
     "ModelsGenesis",
     "RelativeLocation",

@@ -3,6 +3,7 @@
 from medssl.networks.heads import (
     Pointwise,
     byol_head,
+    gcl_local_head,
     linear_head,
     mlp_head,
     relative_location_head,
@@ -36,6 +37,7 @@ __all__ = [
     "ViTEncoder",
     "ViTUNet",
     "byol_head",
+    "gcl_local_head",
     "linear_head",
     "load_imagenet",
     "load_pretrained",

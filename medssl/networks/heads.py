@@ -101,6 +101,24 @@ def simsiam_predictor(features: int) -> nn.Sequential:
     return nn.Sequential(bottleneck, nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, features))
 
 
+def gcl_local_head(in_features: int, out_features: int = 128) -> nn.Sequential:
+    """Return the head of GCL's second stage, at every place of a map: linear, normalised, ReLU, linear.
+
+    Args:
+        in_features: channels of the decoder's map, and of the hidden layer.
+        out_features: length of the vector of a place.
+
+    Shape:
+        - input: (B, in_features, H, W), output: (B, out_features, H, W).
+
+    Reference:
+        Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
+        Annotations, NeurIPS 2020.
+    """
+    hidden = nn.Conv2d(in_features, in_features, 1, bias=False)
+    return nn.Sequential(hidden, nn.BatchNorm2d(in_features), nn.ReLU(), nn.Conv2d(in_features, out_features, 1))
+
+
 def relative_location_head(in_features: int, hidden_features: int = 4096, dropout: float = 0.5) -> nn.Sequential:
     """Return a classifier of eight places from the features of two tiles: linear, normalised, ReLU, dropout, linear.
 

@@ -77,8 +77,8 @@ class UNetDecoder(nn.Module):
         dropout: probability, after every convolution.
 
     Shape:
-        - input: list of tensors as the encoder returns them.
-        - output: :math:`(B, \text{channels}_0, *)` at the size of the finest features.
+        - input: list of tensors as the encoder returns them; ``finest``, the level to stop at, 0 for the image's size.
+        - output: :math:`(B, \text{channels}_\text{finest}, *)` at the size of that level's features.
     """
 
     def __init__(self, channels: Sequence[int], spatial_dims: int = 2, dropout: float = 0.0) -> None:
@@ -93,13 +93,14 @@ class UNetDecoder(nn.Module):
         )
         initialise(self)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor], finest: int = 0) -> Tensor:
         """Decode the encoder's features, finest first, into one map."""
         skip = len(features) - 1
         x = features[skip]
         for up, level in zip(self.ups, self.levels):  # noqa: B905 - TorchScript knows no strict zip
-            skip -= 1
-            x = level(torch.cat([features[skip], up(x)], dim=1))
+            if skip > finest:
+                skip -= 1
+                x = level(torch.cat([features[skip], up(x)], dim=1))
         return x
 
 

@@ -7,6 +7,7 @@ from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBa
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
 from medssl.transforms.local_shuffle_batch import RandLocalShuffleBatch
 from medssl.transforms.painting_batch import RandPaintingBatch
+from medssl.transforms.part_slices import RandPartSlices, RandPartSlicesd
 from medssl.transforms.resized_crop_batch import RandResizedCropBatch
 from medssl.transforms.same_grid import SameGridd
 from medssl.transforms.slices import RandSlicePair, RandSlicePaird, RandSlices, RandSlicesd
@@ -28,6 +29,8 @@ __all__ = [
     "RandJointElasticd",
     "RandLocalShuffleBatch",
     "RandPaintingBatch",
+    "RandPartSlices",
+    "RandPartSlicesd",
     "RandResizedCropBatch",
     "RandSlicePair",
     "RandSlicePaird",

@@ -173,7 +173,7 @@ def copies(volume: NdarrayOrTensor, axis: int, indices: list[int]) -> list[Tenso
     return [tensor.select(1 + axis, i).clone(memory_format=torch.contiguous_format) for i in indices]
 
 
-def draw_slices(transform: RandSlicesd | RandSlicePaird, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+def draw_slices(transform: Any, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
     """Draw once, slice every key alike, and note each slice's place."""
     slicer = transform.slicer
     depths = {key: count(data[key], slicer.axis) for key in transform.key_iterator(data)}

@@ -12,12 +12,25 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
+from medssl.engine import CollapseMonitor
 from medssl.networks import ResNetEncoder, ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
 from medssl.resources import resource
 
 CONFIGS = resource("bundles/pretrain/configs")
 # Parts of recipes, and a recipe with a test of its own:
-PARTS = {"train", "small", "moco", "resnet50", "stored", "own_views", "lrc_3d", "mae", "small_vit", "imagenet"}
+PARTS = {
+    "train",
+    "small",
+    "moco",
+    "resnet50",
+    "stored",
+    "own_views",
+    "lrc_3d",
+    "mae",
+    "small_vit",
+    "gcl_local",
+    "imagenet",
+}
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
@@ -115,6 +128,24 @@ def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
     output = run_bundle("pretrain", ["train", "lrc", "small", "lrc_3d"], tmp_path / "models", **size)
     taken = load_pretrained(UNet(4, width=4, spatial_dims=3, centre_norm=True), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder", "decoder"}
+
+
+def test_gcls_second_stage_trains_the_decoder_behind_the_encoder_of_the_first(run_bundle, joined_with_lrc, tmp_path):
+    run_bundle("pretrain", ["train", "gcl_global", "small"], tmp_path / "global", num_slices=8, transductive=False)
+    first = torch.load(tmp_path / "global" / "model.pt", weights_only=True)
+    second = {"num_slices": 4, "finest": 1, "pretrained": str(tmp_path / "global" / "model.pt"), "fold": 1}
+    output = run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", transductive=False, **second)
+    learnt = torch.load(output / "model.pt", weights_only=True)
+    assert all(torch.equal(learnt[name], tensor) for name, tensor in first.items())
+    assert {
+        name.split(".")[0] for name in load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
+    } == {
+        "encoder",
+        "decoder",
+    }
+    seen = [json.loads((folder / "model.json").read_text())["subjects"] for folder in (tmp_path / "global", output)]
+    assert set(seen[0]) < set(seen[1])  # what either stage has seen
+    assert joined_with_lrc(output / "model.pt", "two_branch", "u_net_branches", "small")
 
 
 def test_a_vision_transformer_trains_exports_its_encoder_and_is_joined_with_lrc(run_bundle, joined_with_lrc, tmp_path):
@@ -234,6 +265,47 @@ def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp
     )
     workflow.initialize()
     assert workflow.check_properties() == []
+
+
+def collapsed(method):
+    """Let a method's heads say one thing of everything, and its queues and banks hold nothing else."""
+    with torch.no_grad():
+        for head in (child for name, child in method.named_children() if name not in ("encoder", "contrast")):
+            for module in head.modules():
+                for name, parameter in module.named_parameters(recurse=False):
+                    parameter.fill_(float(name == "bias"))
+        for name, buffer in method.named_buffers():
+            if name.endswith((".keys", ".vectors")):
+                buffer.fill_(1.0)
+    return method
+
+
+# SimSiam's head makes zeros of what is alike: it normalises last, without a bias.
+WATCHED = [
+    method
+    for method in METHODS
+    if "CollapseMonitor" in (CONFIGS / f"{method[0]}.yaml").read_text() and method != ["simsiam"]
+]
+
+
+@pytest.mark.parametrize("method", WATCHED, ids="+".join)
+def test_what_is_watched_is_the_loss_of_a_collapsed_network(method, phantoms, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", *method, "small")],
+        workflow_type="train",
+        bundle_root=str(tmp_path),
+        manifest_file=str(phantoms),
+        dataset_dir=str(phantoms.parent),
+        **{"image_size": [32, 32], "num_slices": 4, "width": 4} | SMALL.get(method[0], {}),
+    )
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    handlers = workflow.parser.get_parsed_content("train#handlers")
+    (monitor,) = (handler for handler in handlers if isinstance(handler, CollapseMonitor))
+    batch, _ = trainer.prepare_batch(next(iter(trainer.data_loader)), torch.device("cpu"))
+    output = collapsed(trainer.network)(batch)
+    assert output[monitor.term].item() == pytest.approx(monitor.constant, abs=1e-4)
+    assert output["spread"].item() < 0.01
 
 
 def test_the_network_takes_and_gives_what_the_metadata_says(phantoms):

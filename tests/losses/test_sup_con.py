@@ -65,6 +65,28 @@ def test_equal_embeddings_give_the_collapse_constant():
         assert loss.item() == pytest.approx(math.log(9), rel=1e-6)
 
 
+def test_without_the_other_positives_below_the_line_it_is_the_sum_over_pairs():
+    embeddings, positives = torch.randn(7, 4), torch.rand(7, 7) < 0.4
+    positives[2] = False  # no anchor
+    z = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    terms = []
+    for i in range(7):
+        mine = [j for j in range(7) if j != i and positives[i, j]]
+        others = sum(math.exp(z[i] @ z[a] / 0.1) for a in range(7) if a != i and not positives[i, a])
+        pairs = [-math.log(math.exp(z[i] @ z[j] / 0.1) / (math.exp(z[i] @ z[j] / 0.1) + others)) for j in mine]
+        terms += [sum(pairs) / len(pairs)] if pairs else []
+    loss = SupConLoss(positives_repel=False)(embeddings, positives)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+def test_where_all_are_positives_and_none_repels_loss_and_gradient_are_zero():
+    embeddings = torch.randn(4, 3, requires_grad=True)
+    loss = SupConLoss(positives_repel=False)(embeddings, torch.ones(4, 4, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert not embeddings.grad.any()
+
+
 def test_the_order_of_the_embeddings_does_not_matter():
     embeddings, positives, order = torch.randn(9, 4), torch.rand(9, 9) < 0.3, torch.randperm(9)
     torch.testing.assert_close(

@@ -1,0 +1,43 @@
+"""The first stage of GCL as published: slices of the same part of any two volumes are alike."""
+
+from torch import Tensor, nn
+
+from medssl.losses import SupConLoss
+from medssl.methods.embed import embed_views
+from medssl.methods.spread import extent
+
+
+class GCLGlobal(nn.Module):
+    r"""Pre-train an encoder by telling slices of one part of their volumes from those of all other parts.
+
+    .. math:: \mathcal{L} = \operatorname{mean}_i \frac{1}{|P_i|} \sum_{j \in P_i} -\log
+        \frac{\exp(z_i \cdot z_j / \tau)}{\exp(z_i \cdot z_j / \tau) + \sum_{a \in N_i} \exp(z_i \cdot z_a / \tau)}
+
+    with :math:`P_i` the slices, of whichever volume and view, in i's part and :math:`N_i` those in all others. With as
+    many slices of each part this is the mean over the paper's pairs, of its :math:`G^D`. When all embeddings are equal
+    it is :math:`\ln(1 + |N|)`.
+
+    Args:
+        encoder: image to list of features, finest first.
+        head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
+        temperature: :math:`\tau`.
+
+    Shape:
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``part`` :math:`(n)`.
+        - output: scalars ``loss``, ``spread`` and effective ``rank``.
+
+    Reference:
+        Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
+        Annotations, NeurIPS 2020, arXiv:2006.10511.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.contrast = SupConLoss(temperature, positives_repel=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss and what is worth watching."""
+        embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
+        part = batch["part"].repeat(2)
+        return {"loss": self.contrast(embeddings, part[:, None] == part), **extent(embeddings)}

@@ -1,0 +1,82 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medssl.methods import GCLLocal
+from medssl.methods.gcl_local import region_centres, region_vectors
+from medssl.networks import UNet, gcl_local_head
+
+
+def make(finest=1, **changes):
+    torch.manual_seed(0)
+    network = UNet(4, width=2, centre_norm=True)
+    return GCLLocal(network.encoder, network.decoder, gcl_local_head(2 * 2**finest, 4), finest, **changes)
+
+
+def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
+    data = make_batch(n=2)
+    sixths = region_centres().tolist()
+    centres = [(16 * row // 6, 16 * column // 6) for row, column in sixths]  # of the map at half of 32 pixels
+
+    def loss_by_hand(method):
+        maps = [method.head(method.decoder(method.encoder(data[view]), 1)) for view in ("view_1", "view_2")]
+        total = 0.0
+        for image in range(2):
+            z = [
+                [F.normalize(m[image, :, r - 1 : r + 2, c - 1 : c + 2].flatten(), dim=0) for r, c in centres]
+                for m in maps
+            ]
+            for view in (0, 1):
+                for k in range(13):
+                    near = sorted(range(13), key=lambda s, k=k: math.dist(sixths[k], sixths[s]))[1:6]
+                    own = torch.exp(z[view][k] @ z[1 - view][k] / 0.1)
+                    others = sum(torch.exp(z[view][k] @ z[v][s] / 0.1) for v in (0, 1) for s in near)
+                    total = total - torch.log(own / (own + others))
+        return total / (2 * 2 * 13)
+
+    assert_one_step_equal(make(), data, loss_by_hand)
+
+
+def test_the_encoder_and_the_finer_levels_learn_nothing(make_batch):
+    method = make().train()
+    before = {name: tensor.clone() for name, tensor in method.encoder.state_dict().items()}
+    method(make_batch())["loss"].backward()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.encoder.state_dict().items())
+    assert not any(p.requires_grad for p in method.encoder.parameters())
+    learns = {name for name, p in method.decoder.named_parameters() if p.grad is not None}
+    assert {int(name.split(".")[1]) for name in learns} == {0, 1, 2}  # the fourth goes up to the image's size
+
+
+def test_regions_are_nine_places_each_and_lie_apart_in_the_map():
+    maps = torch.arange(144.0).view(1, 1, 12, 12)
+    vectors = region_vectors(maps)
+    assert vectors.shape == (1, 13, 9)
+    places = vectors[0, :9].flatten()  # of the grid of 3 x 3
+    assert places.unique().numel() == 81
+    assert vectors[0, 0].tolist() == [13, 14, 15, 25, 26, 27, 37, 38, 39]  # around row 2, column 2
+
+
+def test_the_corner_has_its_nearest_as_neighbours():
+    near = make().near
+    assert near.sum(dim=1).unique().tolist() == [5]
+    assert not near.diagonal().any()
+    centres = region_centres().float()
+    assert (centres[near[0]] - centres[0]).norm(dim=1).max() < 4
+
+
+def test_a_flat_map_gives_the_collapse_constant(make_batch):
+    method = make()
+    torch.nn.init.zeros_(method.head[-1].weight)
+    torch.nn.init.ones_(method.head[-1].bias)
+    output = method(make_batch())
+    assert output["loss"].item() == pytest.approx(math.log(11), rel=1e-5)
+    assert output["spread"].item() == pytest.approx(0, abs=1e-3)
+
+
+def test_refuses_what_makes_no_regions(make_batch):
+    with pytest.raises(ValueError, match="num_neighbours must be 1 to 12, got 13; the paper has 5"):
+        make(num_neighbours=13)
+    with pytest.raises(ValueError, match=r"must fit three times into a map, got \(8, 8\)"):
+        make(finest=2)(make_batch())
