@@ -115,6 +115,40 @@ def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_b
     assert pd.read_csv(output / "scalars.csv")["loss"].notna().all()
 
 
+ON_RESNET = [[name] for name in ("relative_location", "rotation", "byol", "densecl", "simsiam", "models_genesis")]
+ON_RESNET += [["moco", "moco_v1"], ["moco", "moco_v2"]]
+ON_U_NET = [[name] for name in ("rotation", "pirl", "simclr", "gcl", "pcl", "sal", "lrc")]
+ON_U_NET += [["simclr", "contrastive_crop"]]
+
+
+@pytest.mark.parametrize("method", ON_RESNET, ids="+".join)
+def test_the_rows_of_lrc_take_a_step_of_a_resnet_50(method, run_bundle, tmp_path):
+    short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1} | SMALL.get(method[0], {})
+    side = 128 if method == ["relative_location"] else 64  # its tiles are a 32nd of the ResNet
+    output = run_bundle(
+        "pretrain", ["train", *method, "resnet50"], tmp_path / "models", **{**short, "image_size": [side, side]}
+    )
+    taken = load_pretrained(ResNetUNet(4), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == set(exported(method))
+
+
+@pytest.mark.parametrize("method", ON_U_NET, ids="+".join)
+def test_the_rows_of_sal_and_lrc_itself_take_a_step_of_their_u_net(method, run_bundle, tmp_path):
+    short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1, "image_size": [64, 64]}
+    width = 64 if method == ["lrc"] else 48
+    output = run_bundle("pretrain", ["train", *method], tmp_path / "models", width=width, **short)
+    taken = load_pretrained(UNet(4, width=width), output / "model.pt")
+    assert {name.split(".")[0] for name in taken} == set(exported(method))
+
+
+def test_maes_row_takes_a_step_of_a_vit_b(run_bundle, tmp_path):
+    short = {"num_slices": 2, "max_epochs": 1, "steps_per_epoch": 1, "image_size": [224, 224]}
+    output = run_bundle("pretrain", ["train", "mae"], tmp_path / "models", **short)
+    taken = load_pretrained(ViTUNet(4), output / "model.pt")
+    assert sum(tensor.numel() for tensor in torch.load(output / "model.pt", weights_only=True).values()) > 85e6
+    assert {name.split(".")[0] for name in taken} == {"encoder"}
+
+
 @pytest.mark.parametrize("configs", [["simsiam"], ["simsiam", "small"]], ids="+".join)
 def test_simsiams_predictor_keeps_its_learning_rate(configs, run_bundle, tmp_path):
     output = run_bundle("pretrain", ["train", *configs], tmp_path / "models", num_slices=4)
