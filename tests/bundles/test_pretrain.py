@@ -51,6 +51,8 @@ def with_its_method(name):
 METHODS = [with_its_method(name) for name in OVERLAYS]
 SMALL = {method: {"queue_size": 8, "num_splits": 2} for method in ("moco", "densecl")}
 SMALL |= {method: {"image_size": [64, 64]} for method in ("pirl", "relative_location")}  # a third of it is one tile
+VIT = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}
+SMALL["mae"] = {"vit": VIT, "restoring": VIT | {"num_heads": 2}, "image_size": [64, 64]}
 COMBINED = [[method, "own_views"] for method in ("byol", "densecl", "simsiam")]
 COMBINED += [[method, "contrastive_crop"] for method in ("byol", "simsiam")]
 
@@ -183,16 +185,15 @@ def test_gcls_second_stage_trains_the_decoder_behind_the_encoder_of_the_first(ru
 
 
 def test_a_vision_transformer_trains_exports_its_encoder_and_is_joined_with_lrc(run_bundle, joined_with_lrc, tmp_path):
-    vit = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}
-    parts = {"vit": vit, "restoring": vit | {"num_heads": 2}, "image_size": [64, 64], "num_slices": 4}
+    parts = {"num_slices": 4} | SMALL["mae"]
     output = run_bundle("pretrain", ["train", "mae", "small_vit", "small"], tmp_path / "models", **parts)
-    taken = load_pretrained(ViTUNet(4, ViTEncoder(**vit)), output / "model.pt")
+    taken = load_pretrained(ViTUNet(4, ViTEncoder(**VIT)), output / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder"}
-    assert json.loads((output / "model.json").read_text())["vit"] == vit
+    assert json.loads((output / "model.json").read_text())["vit"] == VIT
     branches = ["vit", "two_branch", "u_net_branches", "vit_branch", "small_vit", "small"]
-    receipt = joined_with_lrc(output / "model.pt", *branches, vit=vit, decoder_width=2)
+    receipt = joined_with_lrc(output / "model.pt", *branches, vit=VIT, decoder_width=2)
     assert receipt["pretrained_global"]["method"] == "MAE"
-    assert receipt["vit"] == vit
+    assert receipt["vit"] == VIT
 
 
 def test_the_resnet_of_the_papers_trains_exports_its_encoder_and_is_joined_with_lrc(
@@ -258,9 +259,11 @@ def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
     assert receipt["image_size"] == [32, 32]
 
 
-@pytest.mark.parametrize(
-    "method", [["pcl"], ["lrc"], ["moco", "moco_v2", "contrastive_crop"]], ids="+".join
-)  # draws; queue, twin and boxes
+# One recipe a method, with whatever it draws, and its queue, bank, twin and boxes:
+RESUMED = [method for method in METHODS if len(method) == 1] + [["moco", "moco_v2", "contrastive_crop"], ["mae"]]
+
+
+@pytest.mark.parametrize("method", RESUMED, ids="+".join)
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, tmp_path):
     def run(folder):
         small = {"num_slices": 4, "max_epochs": 3} | SMALL.get(method[0], {})
