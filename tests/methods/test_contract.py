@@ -51,6 +51,7 @@ MAKERS = {
 }
 
 
+CANNOT_COLLAPSE = {"MAE", "ModelsGenesis", "RelativeLocation", "Rotation"}  # what they ask for has one answer
 PARTS = {"GCLLocal": ["encoder", "decoder"]}  # that are exported; the encoder of the others
 ONE_VIEW = {"MAE", "ModelsGenesis", "PIRL", "RelativeLocation", "Rotation"}  # or tiles of it
 
@@ -94,6 +95,13 @@ def test_evaluation_changes_nothing(make, make_batch):
     before = copy.deepcopy(method.state_dict())
     method(make_batch())
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("make", sorted(MAKERS.keys() - CANNOT_COLLAPSE), indirect=True)
+def test_how_far_its_embeddings_are_from_collapse_is_told(make, make_batch):
+    output = make()[0](make_batch())
+    assert 0 < output["spread"].item() <= 1
+    assert output["rank"].item() >= 1
 
 
 def test_the_seed_decides_the_loss(make, make_batch):
