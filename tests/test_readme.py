@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -17,11 +18,16 @@ def folder(tmp_path_factory):
     """A folder in which the README's quick start was run, word for word."""
     script = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
     folder = tmp_path_factory.mktemp("quick_start")
+    run_in(folder, script)
+    return folder
+
+
+def run_in(folder, script):
+    """Run a page's commands."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder
 
 
 def test_the_quick_start_pretrains_finetunes_and_measures(folder):
@@ -48,6 +54,19 @@ def test_the_parts_work_in_other_peoples_code(folder, monkeypatch):
     exec(block, names)
     assert [s["image"].shape[0] for s in names["slices"]] == [1] * 8
     assert names["loss"].isfinite()
+
+
+def test_the_page_on_methods_of_ones_own_makes_one_that_trains(folder):
+    page = (ROOT / "docs" / "methods" / "your_own.md").read_text(encoding="utf-8")
+    for kind, file in (("python", "barlow_twins.py"), ("yaml", "barlow_twins.yaml")):
+        (block,) = re.findall(rf"```{kind}\n(.*?)```", page, flags=re.DOTALL)
+        (folder / file).write_text(block)
+    (script,) = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    run_in(folder, script)
+    receipt = json.loads((folder / "runs" / "barlow_twins" / "model.json").read_text())
+    assert receipt["method"] == "BarlowTwins"
+    assert receipt["redundancy_weight"] == 0.005
+    assert "agreement" in pd.read_csv(folder / "runs" / "barlow_twins" / "scalars.csv")
 
 
 MADE = {"build", "demo", "runs"}
