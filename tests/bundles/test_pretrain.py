@@ -119,14 +119,16 @@ def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_b
 
 ON_RESNET = [[name] for name in ("relative_location", "rotation", "byol", "densecl", "simsiam", "models_genesis")]
 ON_RESNET += [["moco", "moco_v1"], ["moco", "moco_v2"]]
+ON_RESNET += [[name] for name in ("pirl", "simclr", "gcl", "pcl", "sal")]  # rows of SAL, where it has a U-Net
+TILED = [["relative_location"], ["pirl"]]
 ON_U_NET = [[name] for name in ("rotation", "pirl", "simclr", "gcl", "pcl", "sal", "lrc")]
 ON_U_NET += [["simclr", "contrastive_crop"]]
 
 
 @pytest.mark.parametrize("method", ON_RESNET, ids="+".join)
-def test_the_rows_of_lrc_take_a_step_of_a_resnet_50(method, run_bundle, tmp_path):
+def test_methods_of_slices_take_a_step_of_a_resnet_50(method, run_bundle, tmp_path):
     short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1} | SMALL.get(method[0], {})
-    side = 128 if method == ["relative_location"] else 64  # its tiles are a 32nd of the ResNet
+    side = 128 if method in TILED else 64  # a tile is 32 pixels, one feature of the ResNet
     output = run_bundle(
         "pretrain", ["train", *method, "resnet50"], tmp_path / "models", **{**short, "image_size": [side, side]}
     )
@@ -135,7 +137,7 @@ def test_the_rows_of_lrc_take_a_step_of_a_resnet_50(method, run_bundle, tmp_path
 
 
 @pytest.mark.parametrize("method", ON_U_NET, ids="+".join)
-def test_the_rows_of_sal_and_lrc_itself_take_a_step_of_their_u_net(method, run_bundle, tmp_path):
+def test_the_rows_of_sal_and_lrc_take_a_step_of_their_u_nets(method, run_bundle, tmp_path):
     short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1, "image_size": [64, 64]}
     width = 64 if method == ["lrc"] else 48
     output = run_bundle("pretrain", ["train", *method], tmp_path / "models", width=width, **short)
