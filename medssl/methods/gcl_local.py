@@ -31,10 +31,11 @@ class GCLLocal(nn.Module):
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`, the same places.
-        - output: scalars ``loss``, ``spread`` and effective ``rank`` of the regions of a view.
+        - output: scalars ``loss``, ``spread`` and effective ``rank`` of the regions of an image.
 
     Raises:
-        ValueError: for a number of neighbours that 13 regions have not; when called, if they do not fit the map.
+        ValueError: for a level that the decoder has not or a number of neighbours that 13 regions have not; when
+            called, if they do not fit the map.
 
     Reference:
         Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
@@ -42,6 +43,7 @@ class GCLLocal(nn.Module):
     """
 
     near: Tensor
+    centres: Tensor
 
     def __init__(
         self,
@@ -54,9 +56,11 @@ class GCLLocal(nn.Module):
     ) -> None:
         super().__init__()
         centres = region_centres()
+        if not 0 <= finest < len(decoder.levels):
+            raise ValueError(f"finest must be a level of the decoder, 0 to {len(decoder.levels) - 1}, got {finest}.")
         if not 0 < num_neighbours < len(centres):
             raise ValueError(f"num_neighbours must be 1 to {len(centres) - 1}, got {num_neighbours}; the paper has 5.")
-        self.encoder, self.decoder, self.head = encoder.requires_grad_(False), decoder, head
+        self.encoder, self.decoder, self.head = encoder.requires_grad_(False).eval(), decoder, head
         for blocks in (decoder.ups, decoder.levels):
             blocks[len(blocks) - finest :].requires_grad_(False)
         self.finest, self.temperature = finest, temperature
@@ -64,6 +68,7 @@ class GCLLocal(nn.Module):
         nearest = distance.argsort(dim=1, stable=True)[:, 1 : num_neighbours + 1]
         near = torch.zeros(len(centres), len(centres), dtype=torch.bool).scatter_(1, nearest, True)
         self.register_buffer("near", near, persistent=False)  # (R, R)
+        self.register_buffer("centres", centres, persistent=False)  # (R, 2)
 
     def train(self, mode: bool = True) -> "GCLLocal":
         """Set the mode of all but the encoder, whose statistics stay."""
@@ -75,14 +80,14 @@ class GCLLocal(nn.Module):
         """Return the loss and what is worth watching."""
         z_1, z_2 = (self.regions(batch[view]) for view in ("view_1", "view_2"))  # (n, R, D)
         loss = (self.contrast(z_1, z_2) + self.contrast(z_2, z_1)) / 2
-        return {"loss": loss, **extent(z_1.flatten(0, 1))}
+        return {"loss": loss, **extent(z_1)}
 
     def regions(self, image: Tensor) -> Tensor:
         """Return the vector of every region :math:`(n, R, 9 D)`, of unit length."""
         with torch.no_grad():
             features = self.encoder(image)
         maps = self.head(self.decoder(features, self.finest))
-        return F.normalize(region_vectors(maps).float(), dim=2)
+        return F.normalize(region_vectors(maps, self.centres).float(), dim=2)
 
     def contrast(self, z: Tensor, other: Tensor) -> Tensor:
         """Return the loss of the regions of one view."""
@@ -101,15 +106,17 @@ def region_centres() -> Tensor:
     return torch.cat([torch.cartesian_prod(grid, grid) for grid in grids])
 
 
-def region_vectors(maps: Tensor) -> Tensor:
-    """Return the vectors of the places of each region, in a row: maps (n, D, h, w) to (n, 13, 9 D)."""
+def region_vectors(maps: Tensor, centres: Tensor) -> Tensor:
+    """Return the vectors of the places of each region, in a row: maps (n, D, h, w) to (n, 13, 9 D).
+
+    Below 18 places a side, regions of the two grids share some.
+    """
     if min(maps.shape[2:]) < 3 * SIDE:
         raise ValueError(
             f"regions of {SIDE} x {SIDE} places must fit three times into a map, got {tuple(maps.shape[2:])}; take "
             "larger images, or a finer level."
         )
-    centres = (region_centres() * torch.tensor(maps.shape[2:]) // 6).to(maps.device)  # (13, 2)
     offsets = torch.arange(SIDE, device=maps.device) - SIDE // 2
-    rows, columns = (centres[:, axis, None] + offsets for axis in (0, 1))  # (13, 3)
+    rows, columns = (centres[:, axis, None] * maps.shape[2 + axis] // 6 + offsets for axis in (0, 1))  # (13, 3)
     places = maps[:, :, rows[:, :, None], columns[:, None, :]]  # (n, D, 13, 3, 3)
     return places.movedim(1, 2).flatten(2)

@@ -23,8 +23,8 @@ class LRC(nn.Module):
           numbered alike; ``num_regions``, an int, one more than the largest number.
         - output: scalars ``loss``; ``regions``, how many an image has in both views; ``retrieval``, the share of them
           that are nearest to themselves in the other view; ``to_collapse``, the loss over what it is where all regions
-          are alike; ``spread`` and effective ``rank`` of the regions; ``norm`` of the features, to which the loss is
-          blind.
+          are alike; ``spread`` and effective ``rank`` of the regions of an image; ``norm`` of the features, to which
+          the loss is blind.
 
     Reference:
         Yan et al., Localized Region Contrast for Enhancing Self-Supervised Learning in Medical Image Segmentation,
@@ -55,5 +55,5 @@ def watch(q: Tensor, p: Tensor, kept: Tensor) -> dict[str, Tensor]:
     nearest = similarity.masked_fill(~kept[:, None], -2).argmax(dim=2)
     found = (nearest == torch.arange(nearest.shape[1], device=nearest.device)) & kept
     retrieval = found.sum() / kept.sum().clamp(min=1)
-    alone = torch.where(kept[..., None], q, 0).flatten(0, 1)  # what is nobody's has no direction
+    alone = torch.where(kept[..., None], q, 0)  # what is nobody's has no direction
     return {"retrieval": retrieval, "regions": kept.sum() / len(kept), **extent(alone)}

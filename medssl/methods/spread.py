@@ -12,14 +12,16 @@ def spread(embeddings: Tensor) -> Tensor:
     .. math:: \sqrt{1 - \lVert \bar z \rVert^2} = \sqrt{d} \cdot \mathrm{std}(z)
 
     with :math:`z` the vectors scaled to unit length, :math:`\bar z` their mean, and the standard deviation taken over
-    the vectors and averaged over the :math:`d` dimensions as a root mean square. Vectors of zeros are left out.
+    the vectors and averaged over the :math:`d` dimensions as a root mean square. Vectors of zeros are left out; where
+    there are no others it is 0.
 
     Shape:
-        - embeddings: :math:`(N, d)`; output: scalar.
+        - embeddings: :math:`(N, d)`, or several such sets, over which the mean is taken; output: scalar.
     """
-    z = F.normalize(embeddings.float(), dim=1)
-    mean = z.sum(dim=0) / z.square().sum().clamp(min=1)
-    return (1 - mean.square().sum()).clamp(min=0).sqrt()
+    z = F.normalize(embeddings.float(), dim=-1)
+    count = z.square().sum(dim=(-2, -1))
+    mean = z.sum(dim=-2) / count.clamp(min=1)[..., None]
+    return ((count > 0).float() - mean.square().sum(dim=-1)).clamp(min=0).sqrt().mean()
 
 
 @torch.no_grad()
@@ -32,12 +34,13 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     the participation ratio. It takes no eigenvalues, for which a GPU would have to wait.
 
     Shape:
-        - embeddings: :math:`(N, d)`; output: scalar.
+        - embeddings: :math:`(N, d)`, or several such sets, over which the mean is taken; output: scalar.
     """
-    z = F.normalize(embeddings.float(), dim=1)
+    z = F.normalize(embeddings.float(), dim=-1)
     with torch.autocast(z.device.type, enabled=False):
-        products = z @ z.mT if len(z) < z.shape[1] else z.mT @ z  # either has the sum of squares that is asked for
-    return z.square().sum() ** 2 / products.square().sum().clamp(min=torch.finfo(z.dtype).tiny)  # 0 if all are 0
+        products = z @ z.mT if z.shape[-2] < z.shape[-1] else z.mT @ z  # either has the sum of squares asked for
+    squares = products.square().sum(dim=(-2, -1)).clamp(min=torch.finfo(z.dtype).tiny)  # the rank is 0 if all are 0
+    return (z.square().sum(dim=(-2, -1)) ** 2 / squares).mean()
 
 
 def extent(embeddings: Tensor) -> dict[str, Tensor]:

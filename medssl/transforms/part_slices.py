@@ -78,4 +78,6 @@ class RandPartSlicesd(Randomizable, MapTransform, MultiSampleTrait):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return one dictionary per drawn slice."""
-        return [{**drawn, "part": part} for part, drawn in enumerate(draw_slices(self, data))]
+        drawn = draw_slices(self, data)
+        # A slice that was drawn again, for want of others, is of one part.
+        return [{**slices, "part": min(part, slices["depth"] - 1)} for part, slices in enumerate(drawn)]

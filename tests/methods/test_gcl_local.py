@@ -40,7 +40,7 @@ def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
 
 
 def test_the_encoder_and_the_finer_levels_learn_nothing(make_batch):
-    method = make().train()
+    method = make()
     before = {name: tensor.clone() for name, tensor in method.encoder.state_dict().items()}
     method(make_batch())["loss"].backward()
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.encoder.state_dict().items())
@@ -49,13 +49,12 @@ def test_the_encoder_and_the_finer_levels_learn_nothing(make_batch):
     assert {int(name.split(".")[1]) for name in learns} == {0, 1, 2}  # the fourth goes up to the image's size
 
 
-def test_regions_are_nine_places_each_and_lie_apart_in_the_map():
-    maps = torch.arange(144.0).view(1, 1, 12, 12)
-    vectors = region_vectors(maps)
+def test_regions_are_nine_places_each_and_lie_apart_in_a_map_of_18():
+    maps = torch.arange(324.0).view(1, 1, 18, 18)
+    vectors = region_vectors(maps, region_centres())
     assert vectors.shape == (1, 13, 9)
-    places = vectors[0, :9].flatten()  # of the grid of 3 x 3
-    assert places.unique().numel() == 81
-    assert vectors[0, 0].tolist() == [13, 14, 15, 25, 26, 27, 37, 38, 39]  # around row 2, column 2
+    assert vectors.unique().numel() == 13 * 9
+    assert vectors[0, 0].tolist() == [38, 39, 40, 56, 57, 58, 74, 75, 76]  # around row 3, column 3
 
 
 def test_the_corner_has_its_nearest_as_neighbours():
@@ -78,5 +77,7 @@ def test_a_flat_map_gives_the_collapse_constant(make_batch):
 def test_refuses_what_makes_no_regions(make_batch):
     with pytest.raises(ValueError, match="num_neighbours must be 1 to 12, got 13; the paper has 5"):
         make(num_neighbours=13)
+    with pytest.raises(ValueError, match="finest must be a level of the decoder, 0 to 3, got 4"):
+        make(finest=4)
     with pytest.raises(ValueError, match=r"must fit three times into a map, got \(8, 8\)"):
         make(finest=2)(make_batch())

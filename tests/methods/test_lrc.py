@@ -73,6 +73,13 @@ def test_a_network_that_tells_no_region_from_another_is_seen_to_have_collapsed(b
     assert output["rank"].item() == pytest.approx(1, abs=1e-3)
 
 
+def test_regions_that_differ_between_images_alone_have_collapsed():
+    images = torch.randn(6, 1, 8).expand(-1, 5, -1)  # one vector for all regions of an image
+    seen = watch(images, images, torch.ones(6, 5, dtype=torch.bool))
+    assert seen["spread"].item() == pytest.approx(0, abs=1e-3)
+    assert seen["rank"].item() == pytest.approx(1, abs=1e-3)
+
+
 def test_a_batch_without_regions_has_no_loss_and_nothing_to_find(batch):
     nowhere = torch.full_like(batch["regions_1"], -1)
     output = make()({**batch, "regions_1": nowhere, "regions_2": nowhere, "num_regions": 0})

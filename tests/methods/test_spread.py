@@ -22,6 +22,18 @@ def test_vectors_of_zeros_are_not_counted():
     assert effective_rank(padded).item() == pytest.approx(effective_rank(vectors).item(), rel=1e-5)
 
 
+def test_where_all_are_zeros_nothing_is_spread():
+    assert spread(torch.zeros(3, 4)).item() == 0
+
+
+def test_of_several_sets_it_is_the_mean():
+    sets = torch.randn(3, 5, 4)
+    sets[1] = sets[1, :1]  # one point, far from those of the other sets
+    for measure in (spread, effective_rank):
+        apart = torch.stack([measure(vectors) for vectors in sets]).mean()
+        assert measure(sets).item() == pytest.approx(apart.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, 30), (30, 7)])
 def test_the_rank_is_the_participation_ratio_of_the_eigenvalues(shape):
     z = F.normalize(torch.randn(shape).double() * torch.arange(1, shape[1] + 1), dim=1)

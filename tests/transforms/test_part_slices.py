@@ -23,6 +23,7 @@ def test_every_slice_of_a_part_is_drawn_as_often_and_what_is_left_at_the_end_nev
 
 def test_of_too_few_slices_the_last_is_drawn_again():
     assert [int(image[0, 0, 0]) for image in RandPartSlices()(volume(2))] == [0, 1, 1, 1]
+    assert [slices["part"] for slices in RandPartSlicesd("image")({"image": volume(2)})] == [0, 1, 1, 1]
 
 
 def test_the_dictionary_knows_place_and_part_and_slices_every_key_alike():
