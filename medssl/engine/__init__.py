@@ -12,7 +12,7 @@ from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.leakage import provenance, refuse_learnt
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
-from medssl.engine.receipt import read_receipt, versions
+from medssl.engine.receipt import read_first_stage, read_receipt, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog
 from medssl.engine.views import PrepareDeformedViews, PrepareRestoration, PrepareTiles, PrepareViews
@@ -38,6 +38,7 @@ __all__ = [
     "bfloat16_is_fast",
     "guard_command_line",
     "provenance",
+    "read_first_stage",
     "read_receipt",
     "refuse_learnt",
     "versions",

@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 from medssl.__main__ import main
 from medssl.data import load_manifest
 from medssl.engine import CollapseMonitor
+from medssl.engine.command_line import reason
 from medssl.networks import ResNetEncoder, ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
 from medssl.resources import resource
 
@@ -169,10 +170,10 @@ def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
 
 
 def test_gcls_second_stage_trains_the_decoder_behind_the_encoder_of_the_first(run_bundle, joined_with_lrc, tmp_path):
-    run_bundle("pretrain", ["train", "gcl_global", "small"], tmp_path / "global", num_slices=8, transductive=False)
+    run_bundle("pretrain", ["train", "gcl_global", "small"], tmp_path / "global", num_slices=8)
     first = torch.load(tmp_path / "global" / "model.pt", weights_only=True)
-    second = {"num_slices": 4, "finest": 1, "pretrained": str(tmp_path / "global" / "model.pt"), "fold": 1}
-    output = run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", transductive=False, **second)
+    second = {"num_slices": 4, "finest": 1, "pretrained": str(tmp_path / "global" / "model.pt")}
+    output = run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", **second)
     learnt = torch.load(output / "model.pt", weights_only=True)
     assert all(torch.equal(learnt[name], tensor) for name, tensor in first.items())
     assert {
@@ -181,9 +182,18 @@ def test_gcls_second_stage_trains_the_decoder_behind_the_encoder_of_the_first(ru
         "encoder",
         "decoder",
     }
-    seen = [json.loads((folder / "model.json").read_text())["subjects"] for folder in (tmp_path / "global", output)]
-    assert set(seen[0]) < set(seen[1])  # what either stage has seen
+    assert json.loads((output / "model.json").read_text())["first_stage"] == "GCLGlobal"
     assert joined_with_lrc(output / "model.pt", "two_branch", "u_net_branches", "small")
+
+
+def test_a_second_stage_on_other_images_than_the_first_is_refused(run_bundle, pretrained, tmp_path):
+    for given, message in (
+        ({"pretrained": str(pretrained), "transductive": False}, "must have been trained on the same images"),
+        ({}, "give their model.pt as --pretrained"),
+    ):
+        with pytest.raises(RuntimeError) as raised:
+            run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", num_slices=4, **given)
+        assert message in str(reason(raised.value))
 
 
 def test_a_vision_transformer_trains_exports_its_encoder_and_is_joined_with_lrc(run_bundle, joined_with_lrc, tmp_path):
@@ -196,6 +206,7 @@ def test_a_vision_transformer_trains_exports_its_encoder_and_is_joined_with_lrc(
     receipt = joined_with_lrc(output / "model.pt", *branches, vit=VIT, decoder_width=2)
     assert receipt["pretrained_global"]["method"] == "MAE"
     assert receipt["vit"] == VIT
+    assert receipt["centre_norm"] is True  # the second branch's, which inference builds by it
 
 
 def test_the_resnet_of_the_papers_trains_exports_its_encoder_and_is_joined_with_lrc(
