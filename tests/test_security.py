@@ -40,7 +40,8 @@ def test_bundles_run_what_known_packages_hold(config):
     code = [value.replace(").__name__", ")") for _, value in values if value.startswith("$")]
     imports = [match for text in code for match in re.findall(r"^\$(?:from|import) (\w+)", text)]
     assert set(imports) <= {"medssl", "monai", "torch", "math"}
-    assert [text for text in code if re.search(r"__|\b(eval|exec|open|compile)\(|\b(os|sys|subprocess)\.", text)] == []
+    unsafe = r"__|\b(eval|exec|open)\(|(?<!\.)\bcompile\(|\b(os|sys|subprocess)\."  # a module's .compile() is torch's
+    assert [text for text in code if re.search(unsafe, text)] == []
 
 
 def strings(value, key=None):
