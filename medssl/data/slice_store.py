@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from medssl.data.samplers import Draw
 from medssl.data.seeded_dataset import share_random_state
 from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixels, Superpixelsd, Windowd
+from medssl.transforms.slices import Slicer
 
 LAYOUT = 3  # of the files and of what our transforms put into them; another one is another number
 RECIPE, VOLUMES = "store.json", "volumes"
@@ -79,7 +80,7 @@ class StoredSlices(Dataset):
         data: records; all must have been prepared.
         folder: of the store.
         recipe: from :py:func:`store_recipe`; must be that of the store, whose regions may go unread.
-        num_samples: slices of a volume a draw gives, a list of them where it is more than one.
+        slicer: draws the slices of a volume, such as :py:class:`medssl.transforms.RandPartSlices`; None for one slice.
         transform: what else is done to a slice: a dictionary of the record's entries, ``image`` :math:`(C, H, W)`,
             ``regions`` :math:`(1, H, W)` where there are any, ``index`` and ``depth``.
 
@@ -94,7 +95,7 @@ class StoredSlices(Dataset):
         data: Sequence[Mapping[str, Any]],
         folder: str | Path,
         recipe: Mapping[str, Any],
-        num_samples: int = 1,
+        slicer: Slicer | None = None,
         transform: Callable[[dict[str, Any]], Any] | Sequence[Callable] = (),
     ) -> None:
         folder = Path(folder)
@@ -118,7 +119,7 @@ class StoredSlices(Dataset):
                     "changed since: run python -m medssl prepare again, and keep a store for each data set."
                 )
         self.random = np.random.RandomState()
-        self.slicer = RandSlices(num_samples)
+        self.slicer: Slicer = RandSlices() if slicer is None else slicer
         self.transform = transform if isinstance(transform, Compose) else Compose(transform)
 
     def __len__(self) -> int:

@@ -14,8 +14,8 @@ Deformation = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 class PrepareViews(PrepareBatch):
     """Move a batch of slices to the device and draw two views of it there.
 
-    The method receives ``view_1`` and ``view_2`` :math:`(n, C, H, W)` and the integers ``subject``, ``index``,
-    ``depth`` and, where the slices have one, ``part`` :math:`(n)`; subjects are numbered within the batch.
+    The method receives ``view_1`` and ``view_2`` :math:`(n, C, H, W)` and the integers ``subject``, ``index`` and
+    ``depth`` :math:`(n)`; subjects are numbered within the batch.
 
     Args:
         view: called as ``view(images, subject)``, such as :py:class:`medssl.transforms.RandSpatialBatch`.
@@ -35,9 +35,7 @@ class PrepareViews(PrepareBatch):
         images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
         _, numbers = np.unique(batchdata["subject_id"], return_inverse=True)
         subject = torch.as_tensor(numbers).to(device)
-        place: dict[str, Tensor] = {
-            key: batchdata[key].to(device) for key in ("index", "depth", "part") if key in batchdata
-        }
+        place: dict[str, Tensor] = {key: batchdata[key].to(device) for key in ("index", "depth")}
         views = {"view_1": self.view(images, subject), "view_2": self.view(images, subject)}
         return {**views, "subject": subject, **place}, None
 
@@ -45,9 +43,10 @@ class PrepareViews(PrepareBatch):
 class PrepareDeformedViews(PrepareBatch):
     """Move a batch of slices, and their regions where it has any, to the device and deform them there.
 
-    The method receives ``view_1``, ``view_2`` and so on :math:`(n, C, *)`; of a batch with ``regions`` also
-    ``regions_1``, ``regions_2`` :math:`(n, 1, *)`, numbered alike, and ``num_regions``, one more than the largest
-    number. That is read where the batch was made: the device does not have to be waited for.
+    The method receives ``view_1``, ``view_2`` and so on :math:`(n, C, *)`; of slices that know their place the integers
+    ``index`` and ``depth`` :math:`(n)`; of a batch with ``regions`` also ``regions_1``, ``regions_2``
+    :math:`(n, 1, *)`, numbered alike, and ``num_regions``, one more than the largest number. That is read where the
+    batch was made: the device does not have to be waited for.
 
     Args:
         deformations: one for each view, called as ``deform(images, regions)``, returns both, such as
@@ -71,7 +70,7 @@ class PrepareDeformedViews(PrepareBatch):
         """Return the method's input, and no target."""
         images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
         regions = batchdata.get("regions")
-        prepared: dict[str, Any] = {}
+        prepared: dict[str, Any] = {key: batchdata[key].to(device) for key in ("index", "depth") if key in batchdata}
         if regions is not None:
             prepared["num_regions"] = int(regions.max()) + 1
             regions = regions.to(device, non_blocking=non_blocking)

@@ -20,10 +20,11 @@ class GCLGlobal(nn.Module):
     Args:
         encoder: image to list of features, finest first.
         head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`.
+        num_partitions: parts of a volume, those of :py:class:`medssl.transforms.RandPartSlices`.
         temperature: :math:`\tau`.
 
     Shape:
-        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``part`` :math:`(n)`.
+        - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``index``, ``depth`` :math:`(n)`.
         - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
     Reference:
@@ -31,13 +32,16 @@ class GCLGlobal(nn.Module):
         Annotations, NeurIPS 2020, arXiv:2006.10511.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, temperature: float = 0.1) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Module, num_partitions: int = 4, temperature: float = 0.1) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
+        if num_partitions < 2:
+            raise ValueError(f"num_partitions must be at least 2, got {num_partitions}; the paper takes 4.")
+        self.encoder, self.head, self.num_partitions = encoder, head, num_partitions
         self.contrast = SupConLoss(temperature, positives_repel=False)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss and what is worth watching."""
         embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
-        part = batch["part"].repeat(2)
+        length = (batch["depth"] // self.num_partitions).clamp(min=1)
+        part = (batch["index"] // length).clamp(max=self.num_partitions - 1).repeat(2)
         return {"loss": self.contrast(embeddings, part[:, None] == part), **extent(embeddings)}

@@ -34,6 +34,7 @@ class GCLLocal(nn.Module):
         - output: scalars ``loss``, ``spread`` and effective ``rank`` of the regions of an image.
 
     Raises:
+        TypeError: for another decoder.
         ValueError: for a level that the decoder has not or a number of neighbours that 13 regions have not; when
             called, if they do not fit the map.
 
@@ -55,6 +56,8 @@ class GCLLocal(nn.Module):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
+        if not isinstance(decoder, UNetDecoder):
+            raise TypeError(f"decoder must be a UNetDecoder, which stops at a level, got {type(decoder).__name__}.")
         centres = region_centres()
         if not 0 <= finest < len(decoder.levels):
             raise ValueError(f"finest must be a level of the decoder, 0 to {len(decoder.levels) - 1}, got {finest}.")

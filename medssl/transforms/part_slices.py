@@ -33,8 +33,8 @@ class RandPartSlices(Randomizable, Transform, MultiSampleTrait):
     """
 
     def __init__(self, num_parts: int = 4, axis: int = 0) -> None:
-        if num_parts < 1:
-            raise ValueError(f"num_parts must be at least 1, got {num_parts}; the paper takes 4.")
+        if num_parts < 2:
+            raise ValueError(f"num_parts must be at least 2, got {num_parts}; the paper takes 4.")
         if axis < 0:
             raise ValueError(f"axis counts the spatial axes from 0, got {axis}.")
         self.num_parts, self.axis = num_parts, axis
@@ -58,7 +58,7 @@ class RandPartSlices(Randomizable, Transform, MultiSampleTrait):
 class RandPartSlicesd(Randomizable, MapTransform, MultiSampleTrait):
     """Dictionary-based :py:class:`RandPartSlices`: the same slices of every key, one dictionary per slice.
 
-    Adds the integers ``index``, ``depth`` and ``part``, 0 to S - 1. Every other entry is handed on as it is.
+    Adds the integers ``index`` and ``depth``, as :py:class:`RandSlicesd` does.
     """
 
     def __init__(
@@ -78,6 +78,4 @@ class RandPartSlicesd(Randomizable, MapTransform, MultiSampleTrait):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return one dictionary per drawn slice."""
-        drawn = draw_slices(self, data)
-        # A slice that was drawn again, for want of others, is of one part.
-        return [{**slices, "part": min(part, slices["depth"] - 1)} for part, slices in enumerate(drawn)]
+        return draw_slices(self, self.slicer, data)

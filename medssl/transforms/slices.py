@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.config import KeysCollection
@@ -15,6 +15,22 @@ from torch import Tensor
 
 from medssl.losses.global_positional import exact_threshold
 from medssl.transforms.origin import origin
+
+
+class Slicer(Protocol):
+    """What draws slices, such as :py:class:`RandSlices`: ``randomize`` sets ``indices``, their places in the volume."""
+
+    axis: int
+    indices: list[int]
+
+    def set_random_state(self, seed: Any = None, state: Any = None) -> Any:
+        """Seed the draw."""
+
+    def randomize(self, depth: int) -> None:
+        """Draw places among ``depth`` slices."""
+
+    def __call__(self, volume: NdarrayOrTensor, randomize: bool = True) -> list[Tensor]:
+        """Slice a volume; with ``randomize=False`` as in the last draw."""
 
 
 class RandSlices(Randomizable, Transform, MultiSampleTrait):
@@ -76,7 +92,7 @@ class RandSlicesd(Randomizable, MapTransform, MultiSampleTrait):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return one dictionary per drawn slice."""
-        return draw_slices(self, data)
+        return draw_slices(self, self.slicer, data)
 
 
 class RandSlicePair(Randomizable, Transform, MultiSampleTrait):
@@ -154,7 +170,7 @@ class RandSlicePaird(Randomizable, MapTransform, MultiSampleTrait):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return two dictionaries."""
-        return draw_slices(self, data)
+        return draw_slices(self, self.slicer, data)
 
 
 def count(volume: NdarrayOrTensor, axis: int) -> int:
@@ -173,14 +189,13 @@ def copies(volume: NdarrayOrTensor, axis: int, indices: list[int]) -> list[Tenso
     return [tensor.select(1 + axis, i).clone(memory_format=torch.contiguous_format) for i in indices]
 
 
-def draw_slices(transform: Any, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+def draw_slices(transform: MapTransform, slicer: Slicer, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
     """Draw once, slice every key alike, and note each slice's place."""
-    slicer = transform.slicer
     depths = {key: count(data[key], slicer.axis) for key in transform.key_iterator(data)}
     if len(set(depths.values())) != 1:
         raise ValueError(f"volumes to slice together must have one depth, got {depths} for keys {transform.keys}.")
     depth = next(iter(depths.values()))
-    transform.randomize(depth)
+    slicer.randomize(depth)
     slices = {key: slicer(data[key], randomize=False) for key in depths}
     return [
         {**data, **{key: slices[key][n] for key in depths}, "index": i, "depth": depth}

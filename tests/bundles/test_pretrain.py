@@ -29,7 +29,6 @@ PARTS = {
     "lrc_3d",
     "mae",
     "small_vit",
-    "gcl_local",
     "imagenet",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
@@ -64,12 +63,21 @@ def exported(method):
     return next((parts for parts in given if parts), ["encoder"])
 
 
+@pytest.fixture(scope="session")
+def shrunk(run_bundle, tmp_path_factory):
+    """Options that a recipe needs at this size, and a second stage its first."""
+    output = tmp_path_factory.mktemp("first_stage") / "models"
+    run_bundle("pretrain", ["train", "gcl_global", "small"], output, num_slices=8)
+    second = {"pretrained": str(output / "model.pt"), "finest": 1, "centre_norm": True, "width": 4}
+    sizes = SMALL | {"gcl_local": second}
+    return lambda recipe: {"num_slices": 4} | sizes.get(recipe[0], {})
+
+
 @pytest.fixture(scope="module", params=METHODS, ids=OVERLAYS)
-def trained(request, run_bundle, tmp_path_factory):
+def trained(request, run_bundle, shrunk, tmp_path_factory):
     """A method's overlays, and the folder of its run of four steps."""
-    small = {"num_slices": 4} | SMALL.get(request.param[0], {})
     output = tmp_path_factory.mktemp("trained") / "models"
-    return request.param, run_bundle("pretrain", ["train", *request.param, "small"], output, **small)
+    return request.param, run_bundle("pretrain", ["train", *request.param, "small"], output, **shrunk(request.param))
 
 
 @pytest.fixture
@@ -112,8 +120,8 @@ def test_what_every_overlay_learns_is_joined_with_lrc(trained, joined_with_lrc):
 
 
 @pytest.mark.parametrize("recipe", [*METHODS, *COMBINED], ids="+".join)
-def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_bundle, tmp_path):
-    short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1} | SMALL.get(recipe[0], {})
+def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_bundle, shrunk, tmp_path):
+    short = {"max_epochs": 1, "steps_per_epoch": 1} | shrunk(recipe)
     output = run_bundle("pretrain", ["train", *recipe], tmp_path / "models", **short)
     assert pd.read_csv(output / "scalars.csv")["loss"].notna().all()
 
@@ -127,8 +135,8 @@ ON_U_NET += [["simclr", "contrastive_crop"]]
 
 
 @pytest.mark.parametrize("method", ON_RESNET, ids="+".join)
-def test_methods_of_slices_take_a_step_of_a_resnet_50(method, run_bundle, tmp_path):
-    short = {"num_slices": 4, "max_epochs": 1, "steps_per_epoch": 1} | SMALL.get(method[0], {})
+def test_methods_of_slices_take_a_step_of_a_resnet_50(method, run_bundle, shrunk, tmp_path):
+    short = {"max_epochs": 1, "steps_per_epoch": 1} | shrunk(method)
     side = 128 if method in TILED else 64  # a tile is 32 pixels, one feature of the ResNet
     output = run_bundle(
         "pretrain", ["train", *method, "resnet50"], tmp_path / "models", **{**short, "image_size": [side, side]}
@@ -169,21 +177,17 @@ def test_volumes_are_pretrained_on_as_slices_are(run_bundle, tmp_path):
     assert {name.split(".")[0] for name in taken} == {"encoder", "decoder"}
 
 
-def test_gcls_second_stage_trains_the_decoder_behind_the_encoder_of_the_first(run_bundle, joined_with_lrc, tmp_path):
-    run_bundle("pretrain", ["train", "gcl_global", "small"], tmp_path / "global", num_slices=8)
-    first = torch.load(tmp_path / "global" / "model.pt", weights_only=True)
-    second = {"num_slices": 4, "finest": 1, "pretrained": str(tmp_path / "global" / "model.pt")}
+def test_gcls_second_stage_hands_on_the_encoder_of_the_first(run_bundle, shrunk, tmp_path):
+    second = shrunk(["gcl_local"])
     output = run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", **second)
-    learnt = torch.load(output / "model.pt", weights_only=True)
+    first, learnt = (torch.load(path, weights_only=True) for path in (second["pretrained"], output / "model.pt"))
     assert all(torch.equal(learnt[name], tensor) for name, tensor in first.items())
-    assert {
-        name.split(".")[0] for name in load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
-    } == {
-        "encoder",
-        "decoder",
-    }
     assert json.loads((output / "model.json").read_text())["first_stage"] == "GCLGlobal"
-    assert joined_with_lrc(output / "model.pt", "two_branch", "u_net_branches", "small")
+
+
+def test_the_receipt_of_parts_of_volumes_says_how_many_slices_a_batch_had(run_bundle, tmp_path):
+    output = run_bundle("pretrain", ["train", "gcl_global", "small"], tmp_path / "models", num_slices=10, max_epochs=1)
+    assert json.loads((output / "model.json").read_text())["num_slices"] == 8
 
 
 def test_a_second_stage_on_other_images_than_the_first_is_refused(run_bundle, pretrained, tmp_path):
@@ -247,7 +251,9 @@ def test_imagenets_weights_become_a_checkpoint_without_training(tmp_path):
     assert json.loads((tmp_path / "model.json").read_text())["method"] == "ImageNet"
 
 
-@pytest.mark.parametrize(("method", "regions"), [("lrc", ["--superpixels", "100", "0.5", "50"]), ("sal", [])])
+@pytest.mark.parametrize(
+    ("method", "regions"), [("lrc", ["--superpixels", "100", "0.5", "50"]), ("sal", []), ("gcl_global", [])]
+)
 def test_a_slice_store_trains_the_same_network(method, regions, run_bundle, phantoms, tmp_path):
     assert main(["prepare", str(phantoms), "--output", str(tmp_path / "store"), "--workers", "1", *regions]) == 0
     direct = run_bundle("pretrain", ["train", method, "small"], tmp_path / "a", num_slices=4)
@@ -277,10 +283,9 @@ RESUMED = [method for method in METHODS if len(method) == 1] + [["moco", "moco_v
 
 
 @pytest.mark.parametrize("method", RESUMED, ids="+".join)
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, tmp_path):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, shrunk, tmp_path):
     def run(folder):
-        small = {"num_slices": 4, "max_epochs": 3} | SMALL.get(method[0], {})
-        return run_bundle("pretrain", ["train", *method, "small"], tmp_path / folder, **small)
+        return run_bundle("pretrain", ["train", *method, "small"], tmp_path / folder, max_epochs=3, **shrunk(method))
 
     straight = run("a")
     # The schedule must not know of the stop: the last epoch's checkpoint is taken away instead.
@@ -303,7 +308,7 @@ def test_the_clean_protocol_leaves_the_test_fold_out(run_bundle, phantoms, tmp_p
 
 
 @pytest.mark.parametrize("method", METHODS, ids=OVERLAYS)
-def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp_path):
+def test_the_properties_of_a_training_bundle_are_all_there(method, shrunk, phantoms, tmp_path):
     workflow = ConfigWorkflow(
         config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", *method, "small")],
         meta_file=str(CONFIGS / "metadata.json"),
@@ -312,6 +317,7 @@ def test_the_properties_of_a_training_bundle_are_all_there(method, phantoms, tmp
         bundle_root=str(tmp_path),
         manifest_file=str(phantoms),
         dataset_dir=str(phantoms.parent),
+        **shrunk(method),
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -339,14 +345,14 @@ WATCHED = [
 
 
 @pytest.mark.parametrize("method", WATCHED, ids="+".join)
-def test_what_is_watched_is_the_loss_of_a_collapsed_network(method, phantoms, tmp_path):
+def test_what_is_watched_is_the_loss_of_a_collapsed_network(method, shrunk, phantoms, tmp_path):
     workflow = ConfigWorkflow(
         config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", *method, "small")],
         workflow_type="train",
         bundle_root=str(tmp_path),
         manifest_file=str(phantoms),
         dataset_dir=str(phantoms.parent),
-        **{"image_size": [32, 32], "num_slices": 4, "width": 4} | SMALL.get(method[0], {}),
+        **{"image_size": [32, 32], "width": 4} | shrunk(method),
     )
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")

@@ -28,7 +28,7 @@ from medssl.data import (
     write_phantoms,
 )
 from medssl.data.slice_store import store_transform
-from medssl.transforms import RandSlicesd
+from medssl.transforms import RandPartSlicesd, RandSlicesd
 
 SUPERPIXELS = {"scale": 20.0, "sigma": 0.5, "min_size": 20}
 
@@ -74,9 +74,10 @@ def rerun(records, folder, recipe):
         prepare(records, folder, recipe, executor)
 
 
-def test_slices_are_those_of_the_volumes_bit_for_bit(records, recipe, full_store):
-    stored = StoredSlices(records, full_store, recipe, num_samples=2)
-    chain = [*store_transform(recipe).transforms, RandSlicesd(["image", "regions"], 2)]
+@pytest.mark.parametrize("slices", [RandSlicesd(["image", "regions"], 2), RandPartSlicesd(["image", "regions"], 3)])
+def test_slices_are_those_of_the_volumes_bit_for_bit(slices, records, recipe, full_store):
+    stored = StoredSlices(records, full_store, recipe, slices.slicer)
+    chain = [*store_transform(recipe).transforms, slices]
     direct = SeededCacheDataset(records, chain, progress=False)
     assert stored.depths() == direct.depths()
     for draw in [(0, 11), (2, 12), (0, 13), (1, 11)]:

@@ -44,9 +44,19 @@ def test_regions_are_deformed_with_their_image_and_counted_before():
     }
 
 
-def test_a_batch_without_regions_gives_as_many_views_as_deformations_alone():
+def test_a_batch_without_regions_gives_views_alone():
     prepared, _ = PrepareDeformedViews([None, None])({"image": torch.ones(2, 1, 4, 4)}, "cpu")
     assert sorted(prepared) == ["view_1", "view_2"]
+
+
+def test_deformed_slices_know_their_place():
+    batch = {"image": torch.ones(2, 1, 4, 4), "index": torch.tensor([3, 0]), "depth": torch.tensor([9, 8])}
+    prepared, _ = PrepareDeformedViews([None])(batch, "cpu")
+    assert prepared["index"].tolist() == [3, 0]
+    assert prepared["depth"].tolist() == [9, 8]
+
+
+def test_a_batch_gives_a_view_for_each_deformation():
     prepared, _ = PrepareDeformedViews([None])({"image": torch.ones(2, 1, 4, 4)}, "cpu")
     assert sorted(prepared) == ["view_1"]
 

@@ -18,7 +18,7 @@ def make_batch():
         subject = torch.tensor([0] * half + [1] * half)
         squares = torch.arange(4).view(2, 2).repeat_interleave(side // 2, 0).repeat_interleave(side // 2, 1)
         regions = {"regions_1": squares.expand(n, 1, -1, -1), "regions_2": squares.flip(1).expand(n, 1, -1, -1)}
-        place = {"subject": subject, "index": index, "depth": depth, "part": index * 4 // depth}
+        place = {"subject": subject, "index": index, "depth": depth}
         tiles = torch.randn(n, 9, 1, 16, 16, generator=generator)
         return {
             "view_1": first,

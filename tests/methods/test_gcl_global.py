@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from medssl.methods import GCLGlobal
@@ -8,7 +9,7 @@ def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
     data = make_batch()
     torch.manual_seed(0)
     gcl = GCLGlobal(UNetEncoder(width=2, centre_norm=True), mlp_head(32, 8, norm=True))
-    part = data["part"].tolist() * 2
+    part = [0, 1, 0, 1] * 2  # slices 0 and 2 of 9, 1 and 3 of 10: a part has two
 
     def loss_by_hand(method):
         views = [method.encoder(data[view])[-1] for view in ("view_1", "view_2")]
@@ -22,3 +23,8 @@ def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
         return total / 8
 
     assert_one_step_equal(gcl, data, loss_by_hand)
+
+
+def test_refuses_a_single_part():
+    with pytest.raises(ValueError, match="num_partitions must be at least 2, got 1; the paper takes 4"):
+        GCLGlobal(torch.nn.Identity(), torch.nn.Identity(), num_partitions=1)

@@ -74,6 +74,11 @@ def test_a_flat_map_gives_the_collapse_constant(make_batch):
     assert output["spread"].item() == pytest.approx(0, abs=1e-3)
 
 
+def test_refuses_a_decoder_that_stops_at_no_level():
+    with pytest.raises(TypeError, match="must be a UNetDecoder, which stops at a level, got Identity"):
+        GCLLocal(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Identity())
+
+
 def test_refuses_what_makes_no_regions(make_batch):
     with pytest.raises(ValueError, match="num_neighbours must be 1 to 12, got 13; the paper has 5"):
         make(num_neighbours=13)

@@ -23,17 +23,15 @@ def test_every_slice_of_a_part_is_drawn_as_often_and_what_is_left_at_the_end_nev
 
 def test_of_too_few_slices_the_last_is_drawn_again():
     assert [int(image[0, 0, 0]) for image in RandPartSlices()(volume(2))] == [0, 1, 1, 1]
-    assert [slices["part"] for slices in RandPartSlicesd("image")({"image": volume(2)})] == [0, 1, 1, 1]
 
 
-def test_the_dictionary_knows_place_and_part_and_slices_every_key_alike():
+def test_the_dictionary_knows_the_place_and_slices_every_key_alike():
     data = {"image": volume(9), "mask": volume(9) + 1, "case_id": "a"}
     drawn = RandPartSlicesd(["image", "mask"]).set_random_state(1)(data)
-    assert [slices["part"] for slices in drawn] == [0, 1, 2, 3]
+    assert [slices["index"] // 2 for slices in drawn] == [0, 1, 2, 3]
     for slices in drawn:
         assert slices["image"].shape == (1, 2, 2)
         assert int(slices["image"][0, 0, 0]) == slices["index"] == int(slices["mask"][0, 0, 0]) - 1
-        assert slices["index"] // 2 == slices["part"]
         assert (slices["depth"], slices["case_id"]) == (9, "a")
 
 
@@ -43,8 +41,8 @@ def test_the_seed_decides_the_draw():
 
 
 def test_refuses_no_part_and_no_slice():
-    with pytest.raises(ValueError, match="num_parts must be at least 1, got 0; the paper takes 4"):
-        RandPartSlices(0)
+    with pytest.raises(ValueError, match="num_parts must be at least 2, got 1; the paper takes 4"):
+        RandPartSlices(1)
     with pytest.raises(ValueError, match="axis counts the spatial axes from 0, got -1"):
         RandPartSlices(axis=-1)
     with pytest.raises(ValueError, match="must have slices to draw from, got 0"):
