@@ -16,6 +16,7 @@ from medssl.networks.mae_decoder import MAEDecoder
 from medssl.networks.memory import Bank, Queue
 from medssl.networks.momentum import Momentum
 from medssl.networks.resnet import ResNetEncoder, ResNetUNet
+from medssl.networks.sides import check_size
 from medssl.networks.two_branch import TwoBranchUNet
 from medssl.networks.unet import UNet, UNetDecoder, UNetEncoder
 from medssl.networks.vit import ViTEncoder, ViTUNet
@@ -37,6 +38,7 @@ __all__ = [
     "ViTEncoder",
     "ViTUNet",
     "byol_head",
+    "check_size",
     "gcl_local_head",
     "linear_head",
     "load_imagenet",

@@ -7,6 +7,8 @@ from monai.networks.nets import flexible_unet
 from monai.networks.nets.resnet import ResNetFeatures
 from torch import Tensor, nn
 
+from medssl.networks.sides import check_sides
+
 
 class ResNetEncoder(ResNetFeatures):
     r"""ResNet-50 with the standard stem: a 7x7 convolution of stride 2, then max-pooling.
@@ -31,13 +33,12 @@ class ResNetEncoder(ResNetFeatures):
     def __init__(self, in_channels: int = 1, spatial_dims: int = 2) -> None:
         super().__init__("resnet50", pretrained=False, spatial_dims=spatial_dims, in_channels=in_channels)
         self.spatial_dims = spatial_dims
+        self.multiple = 32
         self.out_channels = [64, 256, 512, 1024, 2048]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of every level, finest first."""
-        for side in image.shape[2:]:
-            if side % 32 != 0:
-                raise ValueError(f"every side of the image must be a multiple of 32, got {side}; pad or crop it.")
+        check_sides(list(image.shape[2:]), self.multiple)
         features: list[Tensor] = super().forward(image)
         return features
 

@@ -7,6 +7,8 @@ from monai.networks.layers.factories import Conv, Pool
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
+from medssl.networks.sides import check_sides
+
 SLOPE = 1e-2  # of the leaky ReLU; He initialisation is told the same
 
 
@@ -42,6 +44,7 @@ class UNetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.spatial_dims = spatial_dims
+        self.multiple = 16
         self.out_channels = [width * 2**level for level in range(5)]
         leaky = ("leakyrelu", {"negative_slope": SLOPE, "inplace": True})
         channels = [in_channels, *self.out_channels]
@@ -56,9 +59,7 @@ class UNetEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features of every level, finest first."""
-        for side in image.shape[2:]:
-            if side % 16 != 0:
-                raise ValueError(f"every side of the image must be a multiple of 16, got {side}; pad or crop it.")
+        check_sides(list(image.shape[2:]), self.multiple)
         features: list[Tensor] = []
         for level in self.levels:
             image = level(image)

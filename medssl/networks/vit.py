@@ -7,6 +7,8 @@ import torch
 from monai.networks.blocks import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor, nn
 
+from medssl.networks.sides import check_sides
+
 STAGES = 4  # of the encoder, whose features the decoder takes
 REFERENCE = 14  # patches along an axis that positions are counted in
 
@@ -52,7 +54,7 @@ class ViTEncoder(nn.Module):
                 f"num_layers and hidden_size must be multiples of 4, got {num_layers} and {hidden_size}; ViT-B has 12 "
                 "and 768."
             )
-        self.patch_size = patch_size
+        self.patch_size = self.multiple = patch_size
         self.out_channels = [in_channels] + [hidden_size] * STAGES
         self.patches = nn.Conv2d(in_channels, hidden_size, patch_size, patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
@@ -68,11 +70,7 @@ class ViTEncoder(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """Return the patches of an image as tokens that know their place :math:`(B, L, D)`, row by row."""
-        if any(side % self.patch_size for side in image.shape[2:]):
-            raise ValueError(
-                f"both sides of the image must be multiples of {self.patch_size}, got {tuple(image.shape)}; pad or "
-                "crop it."
-            )
+        check_sides(list(image.shape[2:]), self.multiple)
         maps = self.patches(image)  # (B, D, h, w)
         return maps.flatten(2).mT + positions(maps.shape[2:], maps.shape[1], maps.device)
 

@@ -364,6 +364,17 @@ def test_what_is_watched_is_the_loss_of_a_collapsed_network(method, shrunk, phan
     assert output["spread"].item() < 0.01
 
 
+def test_a_size_that_the_network_cannot_take_is_refused_before_data_are_loaded(run_bundle, tmp_path, capfd):
+    for overlays, size, message in (
+        (["train", "sal"], {"image_size": [40, 40]}, "multiple of 16, got 40"),
+        (["train", "lrc", "lrc_3d", "small"], {}, "must have 3 sides for this network, got [32, 32]"),
+    ):
+        with pytest.raises(RuntimeError) as raised:
+            run_bundle("pretrain", overlays, tmp_path / "models", **size)
+        assert message in str(reason(raised.value))
+    assert "loading" not in capfd.readouterr().err
+
+
 def test_the_network_takes_and_gives_what_the_metadata_says(phantoms):
     verify_net_in_out(
         "network_def",
