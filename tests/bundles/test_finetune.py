@@ -73,6 +73,7 @@ APART = {
     "vit_branch",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - APART)
+SMALL_VIT = {"vit": {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}, "decoder_width": 2}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -108,22 +109,24 @@ def test_two_branches_start_from_their_own_weights_and_segment_together(run_bund
 
 
 @pytest.mark.parametrize(
-    ("overlay", "network", "options"),
+    ("overlays", "network", "options"),
     [  # said in training alone
-        ("resnet50", "ResNetUNet", {}),
-        ("two_branch", "TwoBranchUNet", {"local_width": 4}),
-        ("vit", "ViTUNet", {"vit": {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}}),
+        (["resnet50"], "ResNetUNet", {}),
+        (["two_branch"], "TwoBranchUNet", {"local_width": 4}),
+        (["vit"], "ViTUNet", SMALL_VIT),
+        (["vit", "two_branch", "u_net_branches", "vit_branch"], "TwoBranchUNet", SMALL_VIT),
     ],
+    ids=["resnet50", "two_branch", "vit", "vit_branch"],
 )
 def test_the_networks_of_the_papers_are_fine_tuned_evaluated_and_used(
-    overlay, network, options, run_bundle, scans, tmp_path
+    overlays, network, options, run_bundle, scans, tmp_path
 ):
     short = {"num_labelled": 1, "max_epochs": 1, "steps_per_epoch": 1}
-    output = run_bundle("finetune", ["train", overlay, "small"], tmp_path / "models", **short, **options)
+    output = run_bundle("finetune", ["train", *overlays, "small"], tmp_path / "models", **short, **options)
     assert json.loads((output / "model.json").read_text())["network"] == network
-    run_bundle("finetune", ["train", overlay, "small", "evaluate"], output)
+    run_bundle("finetune", ["train", *overlays, "small", "evaluate"], output)
     assert (output / "eval_fold0" / "metrics.csv").exists()
-    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", overlay)]
+    configs = [str(CONFIGS / f"{name}.yaml") for name in ("inference", *overlays)]
     run(config_file=configs, bundle_root=str(tmp_path), dataset_dir=str(scans), output_dir=str(tmp_path / "masks"))
     assert len(list((tmp_path / "masks").glob("*_seg.nii.gz"))) == 2
 
