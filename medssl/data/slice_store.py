@@ -21,7 +21,7 @@ from medssl.data.seeded_dataset import share_random_state
 from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixels, Superpixelsd, Windowd
 from medssl.transforms.slices import Slicer
 
-LAYOUT = 3  # of the files and of what our transforms put into them; another one is another number
+LAYOUT = 4  # of the files and of what our transforms put into them; another one is another number
 RECIPE, VOLUMES = "store.json", "volumes"
 
 

@@ -11,7 +11,7 @@ from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import get_track_meta
 from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
 from monai.transforms.utils_pytorch_numpy_unification import clip, percentile
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_numpy, convert_to_tensor
 
 from medssl.transforms.origin import origin
 
@@ -57,7 +57,7 @@ class Window(Transform):
             )
         self.hu = None if hu is None else ScaleIntensityRange(*hu, 0.0, 1.0, clip=True)
         self.percentiles = None if percentiles is None else list(percentiles)
-        self.zscore = NormalizeIntensity() if zscore else None
+        self.zscore = zscore
 
     def __call__(self, volume: NdarrayOrTensor) -> torch.Tensor:
         """Return the volume on its new scale."""
@@ -90,7 +90,10 @@ class Window(Transform):
                     f"{origin(volume)}; widen them or leave the case out."
                 )
             volume = clip(volume, lowest, highest)
-        return self.zscore(volume) if self.zscore is not None else volume
+        if not self.zscore:
+            return volume
+        values = convert_to_numpy(volume)  # torch's sums depend on the number of threads: slice stores would differ
+        return NormalizeIntensity(float(values.mean(dtype=float)), float(values.std(dtype=float)))(volume)
 
 
 class Windowd(MapTransform):

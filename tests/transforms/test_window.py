@@ -31,6 +31,16 @@ def test_zscore_alone_keeps_every_value_apart(scan):
     assert len(out.unique()) == len(scan.unique())
 
 
+def test_the_number_of_threads_leaves_the_scale_alone():
+    scan = torch.randn(1, 10, 256, 256, generator=torch.Generator().manual_seed(0))
+    threads, scored = torch.get_num_threads(), []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        scored.append(Window(zscore=True)(scan))
+    torch.set_num_threads(threads)
+    assert torch.equal(*scored)
+
+
 def test_percentiles_alone_only_clip(scan):
     out = torch.as_tensor(Window(percentiles=(5, 95))(scan))
     inside = (scan > out.min()) & (scan < out.max())
