@@ -1,7 +1,7 @@
 """A fair comparison: same subjects, steps and seeds for every method."""
 
 from medssl.benchmark.embeddings import plot_embeddings
-from medssl.benchmark.figures import plot_learning_curves, plot_overlays
+from medssl.benchmark.figures import plot_differences, plot_learning_curves, plot_overlays
 from medssl.benchmark.grid import Grid
 from medssl.benchmark.region_quality import compare_superpixels
 from medssl.benchmark.report import write_report
@@ -16,6 +16,7 @@ __all__ = [
     "learning_curve",
     "mean_std_table",
     "paired_differences",
+    "plot_differences",
     "plot_embeddings",
     "plot_learning_curves",
     "plot_overlays",

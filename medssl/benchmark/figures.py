@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from itertools import cycle
@@ -24,25 +25,58 @@ from medssl.resources import resource
 from medssl.transforms import KnownLabels
 from medssl.transforms.spacing import voxel_axis
 
+BANDS = 5  # lines that may have one: more would hide each other
+COLUMNS = 8  # panels of a case beside each other
+
 
 def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
     """Draw the mean per-case Dice over the fine-tuning steps, a panel per number of labels, a line per method.
 
-    The band is one standard deviation over the folds. Where the lines still rise, a gain may be mere speed.
+    The band is one standard deviation over the folds, left out where there are more than five methods. Where the lines
+    still rise, a gain may be mere speed.
     """
     folds = fold_dice(results)
+    methods = list(dict.fromkeys(results["method"]))
     labels = by_labels(pd.Index(folds["labels"].unique()))
     figure = Figure(figsize=(4.2 * len(labels), 3.4), layout="constrained")
     for axes, label in zip(np.atleast_1d(figure.subplots(1, len(labels), sharey=True)), labels, strict=True):
-        for method, colour in zip(dict.fromkeys(results["method"]), cycle(COLOURS), strict=False):
+        for method, colour in zip(methods, cycle(COLOURS), strict=False):
             mine = folds[(folds["labels"] == label) & (folds["method"] == method)].groupby("step")["dice"]
             mean, deviation = mine.mean(), mine.std().fillna(0)
             axes.plot(mean.index, mean, color=colour, marker=".", label=method)
-            axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.1, linewidth=0)
+            if len(methods) <= BANDS:
+                axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.1, linewidth=0)
         axes.set(title=f"{label} labelled subjects", xlabel="fine-tuning steps")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Dice per case")
-    figure.axes[-1].legend(loc="lower right", fontsize="small")
+    if len(methods) <= BANDS:
+        figure.axes[-1].legend(loc="lower right", fontsize="small")
+    else:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    return save_figure(figure, file)
+
+
+def plot_differences(differences: pd.DataFrame, baseline: str, file: str | Path) -> Path:
+    """Draw every method's difference to a baseline and its interval, a panel per number of labels, a row per method.
+
+    Args:
+        differences: from :py:func:`medssl.benchmark.paired_differences`.
+        baseline: whose results they are counted from, for the axis.
+        file: picture to write.
+    """
+    labels, methods = by_labels(pd.Index(differences["labels"].unique())), list(dict.fromkeys(differences["method"]))
+    figure = Figure(figsize=(1.6 + 2.8 * len(labels), 1.2 + 0.28 * len(methods)), layout="constrained")
+    for axes, label in zip(
+        np.atleast_1d(figure.subplots(1, len(labels), sharex=True, sharey=True)), labels, strict=True
+    ):
+        mine = differences[differences["labels"] == label].set_index("method").reindex(methods)
+        reach = [mine["difference"] - mine["low"], mine["high"] - mine["difference"]]
+        axes.errorbar(mine["difference"], range(len(methods)), xerr=reach, color=COLOURS[1], fmt="o", markersize=4)
+        axes.axvline(0, color=COLOURS[0], linewidth=0.8)
+        axes.set(title=f"{label} labelled subjects", xlabel=f"Dice per case, to {baseline}")
+        axes.grid(axis="x", alpha=0.3)
+    figure.axes[0].set_yticks(range(len(methods)), methods)
+    figure.axes[0].invert_yaxis()
     return save_figure(figure, file)
 
 
@@ -75,23 +109,27 @@ def plot_overlays(
     cases = [ranked[0], ranked[len(ranked) // 2]]
     records = {record["case_id"]: record for record in manifest.training}
     images = [records[case]["image"] for case in cases]
-    methods = list(dict.fromkeys(dice["method"]))
+    methods = [method for method in dict.fromkeys(results["method"]) if method in set(dice["method"])]
     weights = {method: run_folder(output_dir, method, labels, fold, draw) / "model.pt" for method in methods}
     predictions = {method: predict(file, images) for method, file in weights.items()}
     scores = dice.set_index(["method", "case_id"])["dice"]
-    figure = Figure(figsize=(2.2 * (2 + len(methods)), 2.4 * len(cases)), layout="constrained")
+    rows = math.ceil((2 + len(methods)) / COLUMNS)  # of a case
+    columns = math.ceil((2 + len(methods)) / rows)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows * len(cases)), layout="constrained")
     known = KnownLabels(manifest.labels, manifest.label_policy)
-    rows = figure.subplots(len(cases), 2 + len(methods))
-    for number, (case, axes) in enumerate(zip(cases, rows, strict=True)):
+    panels = figure.subplots(rows * len(cases), columns).reshape(len(cases), -1)
+    for number, (case, axes) in enumerate(zip(cases, panels, strict=True)):
         scan = nib.load(records[case]["image"])
         image, truth = voxels(scan), known(voxels(nib.load(records[case]["label"])))
         axis = voxel_axis(scan.affine, manifest.slice_axis)
         place = fullest_slice(truth, axis)
         slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]
         titles = [case, "truth", *(f"{method} {scores[method, case]:.2f}" for method in methods)]
-        for panel, mask, title in zip(axes, [None, *slices], titles, strict=True):
+        for panel, mask, title in zip(axes[: len(titles)], [None, *slices], titles, strict=True):
             draw_slice(panel, np.take(image, place, axis).T, mask, manifest.num_classes)
             panel.set_title(title, fontsize="small")
+        for panel in axes[len(titles) :]:
+            panel.axis("off")
     add_legend(figure, list(manifest.labels.values()))
     return save_figure(figure, file)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medssl.atomic import replace
-from medssl.benchmark.figures import plot_learning_curves, plot_overlays
+from medssl.benchmark.figures import plot_differences, plot_learning_curves, plot_overlays
 from medssl.benchmark.results import at_step, case_dice, comparable, pooled_dice, read_results, run_folder
 from medssl.benchmark.tables import (
     by_labels,
@@ -62,9 +62,7 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
         to_markdown(mean_std_table(results, "pooled")),
         f"## Difference to {baseline}, per case",
         "Same cases, folds and label draws; 95 % bootstrap interval over subjects, blind to other draws and seeds.",
-        to_markdown(paired_differences(results, baseline))
-        if baseline in main.index
-        else f"{baseline} is not finished.",
+        *differences(results, baseline, folder / "differences.png"),
         "## Over the fine-tuning steps",
         to_markdown(learning_curve(results)),
         f"![Dice over steps]({curves.name})",
@@ -94,6 +92,15 @@ def write_report(output_dir: str | Path, manifest: Manifest, baseline: str = "ra
     logger.info("Dice per case of every fold and label draw:\n\n%s\n", per_run(results).round(3).to_string())
     logger.info("report: %s\npictures: %s", report, ", ".join(map(str, sorted(folder.glob("*.png")))))
     return report
+
+
+def differences(results: pd.DataFrame, baseline: str, picture: Path) -> list[str]:
+    """Return the table of what the other methods gain over the baseline, and its picture."""
+    if baseline not in set(results["method"]):
+        return [f"{baseline} is not finished."]
+    table = paired_differences(results, baseline)
+    shown = [f"![Differences to {baseline}]({plot_differences(table, baseline, picture).name})"] if len(table) else []
+    return [to_markdown(table), *shown]
 
 
 def write(report: Path, sections: list[str]) -> None:

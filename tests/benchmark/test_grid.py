@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 from monai.bundle import ConfigParser
 
-from medssl.benchmark import Grid, read_results, write_report
+from medssl.benchmark import Grid, figures, plot_overlays, read_results, write_report
 from medssl.benchmark.run import Run, execute
 from medssl.data import load_manifest, split, write_phantoms
 from medssl.resources import resource
@@ -206,10 +207,21 @@ def test_the_report_has_the_table_the_curve_and_pictures(finished, phantoms):
     runs = pd.read_csv(finished.output_dir / "runs.csv")
     assert list(runs.columns) == ["method", "labels", "fold", "draw", "step", "case", "pooled"]
     assert not runs.duplicated(["method", "labels", "fold", "draw", "step"]).any()
-    for picture in ("learning_curves.png", "overlays.png"):
+    for picture in ("learning_curves.png", "differences.png", "overlays.png"):
         data = (finished.output_dir / picture).read_bytes()
         assert data.startswith(b"\x89PNG")
         assert len(data) < 400_000
+
+
+def test_panels_of_many_methods_go_on_in_the_next_row(finished, phantoms, tmp_path, monkeypatch):
+    results, manifest = read_results(finished.output_dir), load_manifest(phantoms)
+    sizes = []
+    for columns in (8, 2):
+        monkeypatch.setattr(figures, "COLUMNS", columns)
+        picture = plot_overlays(results, finished.output_dir, manifest, tmp_path / "overlays.png", labels="1")
+        sizes.append(imread(picture).shape)
+    assert sizes[1][1] < sizes[0][1]
+    assert sizes[1][0] > sizes[0][0]
 
 
 def test_nothing_finished_is_said_plainly(tmp_path):

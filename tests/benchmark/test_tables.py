@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 
 from medssl.benchmark import (
     case_dice,
@@ -10,6 +11,8 @@ from medssl.benchmark import (
     learning_curve,
     mean_std_table,
     paired_differences,
+    plot_differences,
+    plot_learning_curves,
     pooled_dice,
     to_markdown,
 )
@@ -51,6 +54,22 @@ def test_draws_are_averaged_within_a_fold_before_the_deviation():
         for draw, dice in enumerate((0.2, 0.6)):
             table += rows("random", fold, f"s{fold}", (dice, dice), draw=draw)
     assert mean_std_table(pd.DataFrame(table)).loc["random", "2"] == "0.400(.00)"
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_pictures_show_one_method_or_many(count, tmp_path):
+    table = []
+    for labels in ("2", "6"):
+        for method in range(1 + count):
+            for subject in ("x", "y", "z"):
+                table += rows(f"method_{method}", 0, subject, (0.1 * method, 0.1), labels=labels)
+    results = pd.DataFrame(table)
+    differences = paired_differences(results, "method_0")
+    for picture in (
+        plot_learning_curves(results, tmp_path / "curves.png"),
+        plot_differences(differences, "method_0", tmp_path / "differences.png"),
+    ):
+        assert imread(picture)[..., :3].std() > 0
 
 
 def test_methods_are_compared_on_the_folds_and_draws_that_all_of_them_have(results):
