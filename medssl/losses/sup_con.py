@@ -18,8 +18,9 @@ class SupConLoss(nn.Module):
     Args:
         temperature: :math:`\tau`; .1 in PCL and SAL.
         positives_repel: keep the other positives of an anchor in the sum below the line. Without them, as in GCL
-            (Chaitanya et al., NeurIPS 2020), it holds p and the embeddings :math:`N(i)` that are no positives; when
-            all are equal the loss is then :math:`\ln(1 + |N|)`.
+            (Chaitanya et al., NeurIPS 2020), the sum is :math:`\exp(z_i \cdot z_p / \tau) + \sum_{a \in N(i)}
+            \exp(z_i \cdot z_a / \tau)`, N(i) the embeddings that are no positives; when all are equal the loss is
+            then :math:`\ln(1 + |N|)`.
 
     Shape:
         - embeddings: :math:`(N, D)`, of any length and any floating type.
