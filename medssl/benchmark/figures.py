@@ -6,7 +6,6 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from monai.bundle import ConfigWorkflow
 
 from medssl.benchmark.results import at_step, case_dice, run_folder
@@ -40,12 +40,14 @@ def plot_learning_curves(results: pd.DataFrame, file: str | Path) -> Path:
     labels = by_labels(pd.Index(folds["labels"].unique()))
     figure = Figure(figsize=(4.2 * len(labels), 3.4), layout="constrained")
     for axes, label in zip(np.atleast_1d(figure.subplots(1, len(labels), sharey=True)), labels, strict=True):
-        for method, colour in zip(methods, cycle(COLOURS), strict=False):
+        axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS))
+        for method in methods:
             mine = folds[(folds["labels"] == label) & (folds["method"] == method)].groupby("step")["dice"]
             mean, deviation = mine.mean(), mine.std().fillna(0)
-            axes.plot(mean.index, mean, color=colour, marker=".", label=method)
+            (line,) = axes.plot(mean.index, mean, marker=".", label=method)
             if len(methods) <= BANDS:
-                axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.1, linewidth=0)
+                band = {"color": line.get_color(), "alpha": 0.1, "linewidth": 0}
+                axes.fill_between(mean.index, mean - deviation, mean + deviation, **band)
         axes.set(title=f"{label} labelled subjects", xlabel="fine-tuning steps")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Dice per case")
