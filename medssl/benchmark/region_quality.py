@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from monai.transforms import Compose, CopyItemsd, LoadImaged, ScaleIntensityd
+from monai.transforms import Compose, CopyItemsd, ScaleIntensityd
 from tqdm.auto import tqdm
 
 from medssl.benchmark.embeddings import colour
 from medssl.data import Manifest
 from medssl.data.splits import finetune_record
 from medssl.engine.overlays import save_figure
-from medssl.transforms import KnownLabelsd, ResampleToSpacingd, SameGridd, Superpixels, Windowd
+from medssl.transforms import KnownLabelsd, LoadScand, ResampleToSpacingd, SameGridd, Superpixels, Windowd
 
 Setting = tuple[float, float, int]  # scale, sigma, min_size
 
@@ -47,7 +47,7 @@ def compare_superpixels(
         raise ValueError(f"{manifest.name} has no labelled case to compare regions with; take a manifest that has.")
     load = Compose(
         [
-            LoadImaged(["image", "label"], reader="NibabelReader", ensure_channel_first=True),
+            LoadScand(["image", "label"]),
             SameGridd(["image", "label"]),
             KnownLabelsd("label", manifest.labels, manifest.label_policy),
             ResampleToSpacingd(

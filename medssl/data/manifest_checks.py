@@ -141,20 +141,20 @@ def wrong_names(rows: list[Row], raw: dict[str, Any]) -> list[str]:
 
 
 def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
-    """Paths that leave the root or lead nowhere, and files that are named more than once."""
+    """Paths that leave the root or lead nowhere, and files whose one volume is named more than once."""
     problems, missing = [], []
     base = root.resolve()
-    places: dict[Path, list[tuple[str, str]]] = {}
+    places: dict[tuple[Path, int | None], list[tuple[str, str]]] = {}
     for row in rows:
         for key in ("image", "label"):
             if key not in row.record:
                 continue
             where, name = f"{row.pointer}/{key}", row.record[key]
             file = (base / name).resolve()
-            places.setdefault(file, []).append((where, f"{key} {name!r}"))
+            places.setdefault((file, row.record.get("frame")), []).append((where, f"{key} {name!r}"))
             if Path(name).is_absolute() or not file.is_relative_to(base):
                 problems.append(f"{where}: {name!r} must be a relative path inside the data folder {root}")
-            elif check_files and not os.path.isfile(file):
+            elif check_files and not os.path.exists(file):  # a DICOM series is a folder
                 missing.append(f"{where}: no file {name!r} below {root}; correct the path or the root")
     for named in places.values():
         if len(named) > 1:

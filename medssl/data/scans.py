@@ -1,27 +1,20 @@
 """The scans that lie in a folder."""
 
 import math
-import zlib
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
-from medssl.transforms.spacing import spans_space, voxel_axis
-
-# What nibabel and gzip raise on damaged files and on headers that promise what no memory holds.
-UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
-SUFFIXES = (".nii", ".nii.gz")
+from medssl.readers import NIBABEL, SUFFIXES, ScanError, check_volume, read_header, read_scan
+from medssl.transforms.spacing import voxel_axis
 
 
 def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict[str, str]]:
-    """Return ``{"image": path}`` for every NIfTI volume of a folder, sorted by name.
+    """Return ``{"image": path}`` for every volume of a folder, files and folders of DICOM series, sorted by name.
 
-    Headers and lengths are checked at once, so that a file which is no volume, or cut off, is known before the first
-    hour is spent.
+    They are checked at once, so that a file which is no volume, or cut off, is known before the first hour is spent:
+    NIfTI and MGH by header and length, the others by reading them.
 
     Args:
         folder: of the scans.
@@ -30,42 +23,53 @@ def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict
 
     Raises:
         FileNotFoundError: if there is none, or no such folder.
-        ValueError: listing every file that is not one whole volume, or whose mask would overwrite another's; if scans
+        ValueError: listing everything that is not one whole volume, or whose mask would overwrite another's; if scans
             and masks would share a folder.
     """
     if masks is not None and Path(folder).resolve() == Path(masks).resolve():
         raise ValueError(f"masks must not lie among the scans, got {folder} for both; give output_dir another folder.")
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"no folder {Path(folder).absolute()}; give the one that the scans lie in.")
-    files = sorted(path for path in Path(folder).glob("*") if path.name.endswith(SUFFIXES) and path.name[0] != ".")
-    if not files:
+    scans = sorted(path for path in Path(folder).iterdir() if path.name[0] != "." and is_scan(path))
+    if not scans:
         raise FileNotFoundError(
-            f"no NIfTI file (.nii, .nii.gz) in {Path(folder).absolute()}; give the folder of scans."
+            f"no scan ({', '.join(SUFFIXES)}, or a folder of DICOM) in {Path(folder).absolute()}; give the folder of "
+            "scans."
         )
-    names = {path.name for path in files}
-    problems = [f"{path.name}: {problem}" for path in files if (problem := fault(path))]
-    problems += [f"{name}: its mask would be that of {name}.gz" for name in sorted(names) if f"{name}.gz" in names]
+    problems = [f"{path.name}: {problem}" for path in scans if (problem := fault(path))]
+    names: dict[str, str] = {}
+    for path in scans:
+        first = names.setdefault(stem(path), path.name)
+        if first != path.name:
+            problems.append(f"{path.name}: its mask would be that of {first}")
     if problems:
         raise ValueError("\n  ".join([f"move these out of {Path(folder).absolute()}, or mend them:", *problems]))
-    return [{"image": str(path)} for path in files]
+    return [{"image": str(path)} for path in scans]
 
 
-def fault(file: Path) -> str | None:
-    """Return why a file is not one whole volume, or None."""
+def is_scan(path: Path) -> bool:
+    """Whether a path looks like a scan: a file by its name, a folder by the DICOM files in it."""
+    return path.name.endswith(SUFFIXES) if path.is_file() else any(path.glob("*.dcm"))
+
+
+def stem(path: Path) -> str:
+    """Return a scan's name without its ending."""
+    return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), path.name)
+
+
+def fault(path: Path) -> str | None:
+    """Return why a path is not one whole volume, or None."""
     try:
-        scan = nib.load(file)
-        shape = scan.shape
-        if min(shape, default=0) < 1 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)):
-            return f"must be one volume, has shape {shape}"
-        if scan.get_data_dtype().kind not in "iuf":
-            return f"must hold real numbers, holds {scan.get_data_dtype()}"
-        if not spans_space(scan.affine):
-            return f"has an affine that is not finite or does not span three axes, {scan.affine.tolist()}"
-        stored = scan.dataobj.offset + math.prod(shape) * scan.dataobj.dtype.itemsize
-        if length(file) != stored % 2**32:
-            np.asarray(scan.dataobj)  # cut off, which raises, or compressed in parts
-    except UNREADABLE as error:
-        return f"cannot be read ({error or type(error).__name__})"
+        if not path.name.endswith(NIBABEL):
+            read_scan(path)
+            return None
+        scan = read_header(path)
+        check_volume(scan, path)
+        promised = scan.dataobj.offset + math.prod(scan.shape) * scan.dataobj.dtype.itemsize
+        if length(path) != promised % 2**32:
+            read_scan(path)  # cut off, which raises, compressed in parts, or tags at its end
+    except ScanError as error:
+        return error.reason
     return None
 
 
@@ -88,7 +92,7 @@ def slicing(file: str | Path, slice_axis: str) -> str:
 def length(file: Path) -> int:
     """Return the number of bytes in a file modulo 2^32; of a gzip file, those that its last four bytes promise."""
     size = file.stat().st_size
-    if file.suffix != ".gz" or size < 4:
+    if file.suffix not in (".gz", ".mgz") or size < 4:
         return size % 2**32
     with file.open("rb") as stream:
         stream.seek(-4, 2)

@@ -12,13 +12,13 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from monai.data import get_track_meta, set_track_meta
-from monai.transforms import Compose, CopyItemsd, LoadImaged, MapTransform, ScaleIntensityd
+from monai.transforms import Compose, CopyItemsd, MapTransform, ScaleIntensityd
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from medssl.data.samplers import Draw
 from medssl.data.seeded_dataset import share_random_state
-from medssl.transforms import RandSlices, ResampleToSpacingd, Superpixels, Superpixelsd, Windowd
+from medssl.transforms import LoadScand, RandSlices, ResampleToSpacingd, Superpixels, Superpixelsd, Windowd
 from medssl.transforms.slices import Slicer
 
 LAYOUT = 4  # of the files and of what our transforms put into them; another one is another number
@@ -57,7 +57,7 @@ def store_recipe(
 def store_transform(recipe: Mapping[str, Any]) -> Compose:
     """Return what a recipe does to a record."""
     transforms: list[MapTransform] = [
-        LoadImaged("image", reader="NibabelReader", ensure_channel_first=True),
+        LoadScand("image"),
         ResampleToSpacingd("image", recipe["spacing"], recipe["slice_axis"]),
         Windowd("image", **recipe["window"]),
     ]

@@ -5,6 +5,7 @@ from medssl.transforms.contrastive_crop_batch import RandContrastiveCropBatch
 from medssl.transforms.intensity_batch import RandIntensityBatch
 from medssl.transforms.joint_elastic import RandJointElastic, RandJointElasticBatch, RandJointElasticd
 from medssl.transforms.labels import KnownLabels, KnownLabelsd
+from medssl.transforms.load_scan import LoadScan, LoadScand, ScanReader
 from medssl.transforms.local_shuffle_batch import RandLocalShuffleBatch
 from medssl.transforms.painting_batch import RandPaintingBatch
 from medssl.transforms.part_slices import RandPartSlices, RandPartSlicesd
@@ -21,6 +22,8 @@ from medssl.transforms.window import Window, Windowd
 __all__ = [
     "KnownLabels",
     "KnownLabelsd",
+    "LoadScan",
+    "LoadScand",
     "RandBezierBatch",
     "RandContrastiveCropBatch",
     "RandIntensityBatch",
@@ -41,6 +44,7 @@ __all__ = [
     "ResampleToSpacing",
     "ResampleToSpacingd",
     "SameGridd",
+    "ScanReader",
     "Superpixels",
     "Superpixelsd",
     "Supervoxels",

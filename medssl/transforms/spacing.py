@@ -95,7 +95,7 @@ class ResampleToSpacing(InvertibleTransform):
                 "split a series of frames into volumes first."
             )
         if not isinstance(volume, MetaTensor):
-            raise ValueError("a volume must have an affine, got a plain tensor; load it with LoadImaged.")
+            raise ValueError("a volume must have an affine, got a plain tensor; load it with LoadScand.")
         affine = np.asarray(volume.affine, dtype=float)
         sizes = voxel_sizes(affine)
         if not spans_space(affine):

@@ -263,7 +263,7 @@ def test_the_check_shows_how_the_first_scan_is_sliced(write, tmp_path, caplog, a
 
 def test_a_first_scan_that_cannot_be_read_fails_the_check(write, caplog):
     assert main(["manifest", str(write())]) == 1
-    assert "a.nii.gz: cannot be read (" in caplog.text
+    assert "a.nii.gz: it is no scan (" in caplog.text
 
 
 def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_path):
@@ -279,3 +279,22 @@ def test_the_check_says_what_the_data_set_can_be_tested_on(write, caplog, tmp_pa
         assert "no folds: 2 subjects cannot be dealt into 5 folds; add subjects" in caplog.text
         assert main(["manifest", str(tmp_path)]) == 1
         assert f"got the folder {tmp_path}; give its {tmp_path}/dataset.json" in caplog.text
+
+
+def test_frames_of_one_file_are_cases_of_their_own_and_one_frame_is_not_two(write):
+    def frames(*numbers):
+        def name_them(raw):
+            records = [{"subject_id": "s3", "image": "images/c.nii.gz", "frame": number} for number in numbers]
+            raw["unlabeled"] = [{**record, "case_id": f"c{place}"} for place, record in enumerate(records)]
+
+        return name_them
+
+    assert [record["frame"] for record in load_manifest(write(frames(1, 2, 30))).unlabeled] == [1, 2, 30]
+    with pytest.raises(ManifestError, match="must stand once; it stands 2 times"):
+        load_manifest(write(frames(1, 2, 2)))
+
+
+def test_a_folder_of_dicom_is_an_image(write, tmp_path):
+    (tmp_path / "images" / "series").mkdir()
+    manifest = load_manifest(write(change("unlabeled", 0, "image", value="images/series")))
+    assert manifest.unlabeled[0]["image"] == str(tmp_path / "images" / "series")

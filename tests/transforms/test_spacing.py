@@ -7,10 +7,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from monai.data import CacheDataset, DataLoader, MetaTensor, decollate_batch
-from monai.transforms import Compose, EnsureTyped, Invertd, LoadImaged, Orientationd, Spacingd
+from monai.transforms import Compose, EnsureTyped, Invertd, Orientationd, Spacingd
 from scipy.spatial.transform import Rotation
 
-from medssl.transforms import ResampleToSpacing, ResampleToSpacingd
+from medssl.transforms import LoadScand, ResampleToSpacing, ResampleToSpacingd
 from medssl.transforms.spacing import voxel_axis
 
 SPACING = (3.0, 1.0, 2.0)  # of (S, P, L)
@@ -105,7 +105,7 @@ def test_a_prediction_returns_to_the_file_beside_entries_that_look_like_metadata
     ball = (np.hypot(np.hypot(y - 20, x - 18), 2 * (z - 6)) < 10).astype(np.float32)
     path = tmp_path / "ball.nii.gz"
     nib.Nifti1Image(ball, np.diag([-1.0, -1.0, 2.0, 1.0])).to_filename(path)
-    load = Compose([LoadImaged("image", ensure_channel_first=True), ResampleToSpacingd("image", (2.5, 2.0, 2.0))])
+    load = Compose([LoadScand("image"), ResampleToSpacingd("image", (2.5, 2.0, 2.0))])
     data = load({"image": str(path), "image_path": str(path), "image_2": 5})
     assert data["image_path"] == str(path)
     data["pred"] = EnsureTyped("pred")({"pred": torch.cat([1 - data["image"], data["image"]]).as_tensor()})["pred"]
@@ -119,7 +119,7 @@ def test_a_prediction_returns_to_the_file_beside_entries_that_look_like_metadata
 
 @pytest.mark.data("misc_formats")
 def test_one_brain_in_many_axis_orders_comes_out_alike(data_set):
-    load = Compose([LoadImaged("image", ensure_channel_first=True), ResampleToSpacingd("image", (2, 2, 2))])
+    load = Compose([LoadScand("image"), ResampleToSpacingd("image", (2, 2, 2))])
     brains = [load({"image": str(path)})["image"] for path in sorted((data_set / "orientations").glob("*.nii*"))]
     assert len(brains) > 20
     for brain in brains[1:]:
@@ -129,7 +129,7 @@ def test_one_brain_in_many_axis_orders_comes_out_alike(data_set):
 
 @pytest.mark.data("misc_formats")
 def test_one_brain_is_the_same_voxel_for_voxel_on_its_own_grid_and_returns_to_every_file(data_set):
-    load = LoadImaged("image", ensure_channel_first=True)
+    load = LoadScand("image")
     resample = ResampleToSpacing((None, None, None))
     stored = [load({"image": str(path)})["image"] for path in sorted((data_set / "orientations").glob("*.nii*"))]
     turned = [resample(brain) for brain in stored]
@@ -162,7 +162,7 @@ def test_refuses_what_is_no_volume_and_names_the_file():
     resample = ResampleToSpacing()
     with pytest.raises(ValueError, match=r"three spatial dimensions, got \(1, 6, 10\)"):
         resample(volume()[..., 0])
-    with pytest.raises(ValueError, match="got a plain tensor; load it with LoadImaged"):
+    with pytest.raises(ValueError, match="got a plain tensor; load it with LoadScand"):
         resample(volume().as_tensor())
     for bad in (0.0, float("nan")):
         broken = volume()
@@ -267,7 +267,7 @@ def test_predictions_return_from_the_cache_through_a_loader(tmp_path, workers):
         nib.Nifti1Image(stored[0].numpy(), stored.affine.numpy()).to_filename(path)
     load = Compose(
         [
-            LoadImaged(["image", "label"], ensure_channel_first=True, allow_missing_keys=True),
+            LoadScand(["image", "label"], allow_missing_keys=True),
             ResampleToSpacingd(
                 ["image", "label"], (2.0, 1.5, 1.5), mode=["bilinear", "nearest"], allow_missing_keys=True
             ),
