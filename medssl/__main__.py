@@ -50,6 +50,18 @@ def parser() -> argparse.ArgumentParser:
     manifest.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
     manifest.set_defaults(command=check_manifest)
 
+    inspect = commands.add_parser("inspect", help="read every file of a manifest to its end; show all that is wrong")
+    inspect.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    inspect.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    inspect.add_argument(
+        "--output", type=Path, default=Path("inspection"), help="folder for inspection.html and inspection.json"
+    )
+    inspect.add_argument(
+        "--against", type=Path, nargs="+", default=[], help="inspection.json of other data sets, to find their scans"
+    )
+    inspect.add_argument("--workers", type=positive, default=os.cpu_count(), help="cases at a time; default: all cores")
+    inspect.set_defaults(command=inspect_data)
+
     phantoms = commands.add_parser("phantoms", help="write cardiac MR phantoms and their manifest")
     phantoms.add_argument("folder", type=Path)
     phantoms.add_argument("--subjects", type=int, help="how many; default: those of the shipped manifest")
@@ -128,7 +140,7 @@ def check_manifest(options: argparse.Namespace) -> None:
     from medssl.data.splits import fold_subjects, own_test
 
     manifest = load_manifest(options.path, options.root)
-    first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]["image"]
+    first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]
     logging.info(manifest.summary())
     try:
         folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
@@ -136,7 +148,26 @@ def check_manifest(options: argparse.Namespace) -> None:
     except ValueError as error:
         tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
         logging.warning("no folds: %s As it is: %s.", error, tested)
-    logging.info(slicing(first, manifest.slice_axis))
+    logging.info(slicing(first["image"], manifest.slice_axis, first.get("frame")))
+
+
+def inspect_data(options: argparse.Namespace) -> None:
+    """Inspect a data set; what stops a case is an error."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    import torch
+
+    from medssl.inspection import inspect, write_page
+    from medssl.inspection.page import lines
+
+    # One thread each: as many processes as cores leave none for more.
+    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        inspection = inspect(options.path, options.output, executor, options.root, options.against)
+    page = write_page(inspection, options.output)
+    logging.info("\n".join(lines(inspection)))
+    logging.info("page: %s", page)
+    if not inspection.sound:
+        raise ValueError(f"{inspection.name} cannot be used as it is: see above, or {page}.")
 
 
 def make_phantoms(options: argparse.Namespace) -> None:

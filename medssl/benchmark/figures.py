@@ -20,7 +20,8 @@ from monai.bundle import ConfigWorkflow
 from medssl.benchmark.results import at_step, case_dice, run_folder
 from medssl.benchmark.tables import by_labels, fold_dice
 from medssl.data import Manifest
-from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure, voxels
+from medssl.engine.overlays import COLOURS, add_legend, draw_slice, fullest_slice, save_figure
+from medssl.readers import read_scan
 from medssl.resources import resource
 from medssl.transforms import KnownLabels
 from medssl.transforms.spacing import voxel_axis
@@ -110,7 +111,8 @@ def plot_overlays(
     ranked = dice[dice["method"] == baseline].sort_values("dice")["case_id"].tolist()
     cases = [ranked[0], ranked[len(ranked) // 2]]
     records = {record["case_id"]: record for record in manifest.training}
-    images = [records[case]["image"] for case in cases]
+    keys = ("image", "frame")
+    images: list[dict[str, Any]] = [{key: records[case][key] for key in keys if key in records[case]} for case in cases]
     methods = [method for method in dict.fromkeys(results["method"]) if method in set(dice["method"])]
     weights = {method: run_folder(output_dir, method, labels, fold, draw) / "model.pt" for method in methods}
     predictions = {method: predict(file, images) for method, file in weights.items()}
@@ -121,8 +123,8 @@ def plot_overlays(
     known = KnownLabels(manifest.labels, manifest.label_policy)
     panels = figure.subplots(rows * len(cases), columns).reshape(len(cases), -1)
     for number, (case, axes) in enumerate(zip(cases, panels, strict=True)):
-        scan = nib.load(records[case]["image"])
-        image, truth = voxels(scan), known(voxels(nib.load(records[case]["label"])))
+        scan, label = (read_scan(records[case][key], records[case].get("frame")) for key in ("image", "label"))
+        image, truth = np.asarray(scan.dataobj), known(np.asarray(label.dataobj))
         axis = voxel_axis(scan.affine, manifest.slice_axis)
         place = fullest_slice(truth, axis)
         slices = [np.take(volume, place, axis).T for volume in (truth, *(predictions[m][number] for m in methods))]
@@ -144,7 +146,7 @@ def network_overlays(folder: Path) -> list[str]:
     return [file for file in overlays if any(name.lstrip("+").startswith(parts) for name in ids[file])]
 
 
-def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
+def predict(checkpoint: Path, images: Sequence[dict[str, Any]]) -> list[Any]:
     """Segment volumes with the finetune bundle's inference and return the masks."""
     configs = [str(resource("bundles/finetune/configs/inference.yaml")), *network_overlays(checkpoint.parent)]
     masks = []
@@ -156,7 +158,7 @@ def predict(checkpoint: Path, images: Sequence[str]) -> list[Any]:
                 logging_file=False,
                 checkpoint=str(checkpoint),
                 output_dir=folder,
-                **{"dataset#data": [{"image": image}]},
+                **{"dataset#data": [image]},
             )
             workflow.initialize()
             workflow.run()

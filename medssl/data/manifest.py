@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from medssl.data.manifest_checks import SECTIONS, Record, check, parse
+from medssl.data.manifest_checks import SECTIONS, Record, check, parse, readable
 from medssl.resources import resource
 
 
@@ -38,6 +38,7 @@ class Manifest:
         overlaps: names of data sets that share scans with this one.
         sha256: of the manifest file.
         labelled_order: for a fold, the order in which a reference took its labelled subjects.
+        expected: what the data should turn out to be, for :py:func:`medssl.inspection.inspect`.
         label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
         root: folder that the records' paths started from.
         path: of the manifest file.
@@ -57,6 +58,7 @@ class Manifest:
     sha256: str = ""
     labelled_order: dict[int, list[str]] = field(default_factory=dict)
     label_policy: dict[str, str] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
     root: Path = Path()
     path: Path = Path()
 
@@ -96,16 +98,31 @@ def load_manifest(path: str | Path, root: str | Path | None = None, check_files:
         ManifestError: listing every problem.
         FileNotFoundError: if there is no such manifest.
     """
+    manifest, problems = read_manifest(path, root, check_files)
+    if problems or manifest is None:
+        raise ManifestError(find(path), problems)
+    return manifest
+
+
+def read_manifest(
+    path: str | Path, root: str | Path | None = None, check_files: bool = True
+) -> tuple[Manifest | None, list[str]]:
+    """Return a manifest, or None where its records cannot be told, and every problem; see :py:func:`load_manifest`.
+
+    Raises:
+        FileNotFoundError: if there is no such manifest.
+    """
     file = find(path)
     base = Path(root) if root is not None else file.parent
     text = file.read_bytes()
     raw, problems = parse(text)
-    if isinstance(raw, dict):
-        problems += check(raw, base, check_files)
-    if problems:
-        raise ManifestError(file, problems)
+    if not isinstance(raw, dict):
+        return None, problems
+    problems += check(raw, base, check_files)
+    if problems and not readable(raw, base):
+        return None, problems
     absolute = {section: [located(record, base) for record in raw.get(section, [])] for section in SECTIONS}
-    return Manifest(
+    manifest = Manifest(
         name=raw["name"],
         labels={int(label): name for label, name in raw["labels"].items()},
         slice_axis=raw["slice_axis"],
@@ -116,10 +133,12 @@ def load_manifest(path: str | Path, root: str | Path | None = None, check_files:
         sha256=hashlib.sha256(text).hexdigest(),
         labelled_order={int(fold): order for fold, order in raw.get("labelled_order", {}).items()},
         label_policy=raw.get("label_policy", {}),
+        expected=raw.get("expected", {}),
         root=base,
         path=file,
         **absolute,
     )
+    return manifest, problems
 
 
 def find(path: str | Path) -> Path:

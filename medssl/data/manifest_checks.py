@@ -67,10 +67,26 @@ def escape(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
+def readable(raw: dict[str, Any], root: Path) -> bool:
+    """Whether a manifest fits the schema and no path leaves the root: whatever else is wrong, its files may be read."""
+    files = [record.get(key) for section in SECTIONS for record in raw.get(section, []) for key in ("image", "label")]
+    return not schema_errors(raw) and all(inside(name, root) for name in files if name is not None)
+
+
+def inside(name: str, root: Path) -> bool:
+    """Whether a path is relative and stays below the root."""
+    return not Path(name).is_absolute() and (root / name).resolve().is_relative_to(root.resolve())
+
+
+def schema_errors(raw: dict[str, Any]) -> list[ValidationError]:
+    """Return where a manifest does not fit the schema, in order."""
+    schema = json.loads(resource("data_manifests/schema.json").read_text(encoding="utf-8"))
+    return sorted(Draft202012Validator(schema).iter_errors(raw), key=lambda e: list(map(str, e.absolute_path)))
+
+
 def check(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
     """Return all problems; what the schema finds broken is left out of the further checks, not the rest with it."""
-    schema = json.loads(resource("data_manifests/schema.json").read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(raw), key=lambda e: list(map(str, e.absolute_path)))
+    errors = schema_errors(raw)
     paths = [tuple(error.absolute_path) for error in errors]
     broken = {path[: 2 if path[0] in SECTIONS else 1] for path in paths if path}
     rows = [
@@ -152,7 +168,7 @@ def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
             where, name = f"{row.pointer}/{key}", row.record[key]
             file = (base / name).resolve()
             places.setdefault((file, row.record.get("frame")), []).append((where, f"{key} {name!r}"))
-            if Path(name).is_absolute() or not file.is_relative_to(base):
+            if not inside(name, root):
                 problems.append(f"{where}: {name!r} must be a relative path inside the data folder {root}")
             elif check_files and not os.path.exists(file):  # a DICOM series is a folder
                 missing.append(f"{where}: no file {name!r} below {root}; correct the path or the root")

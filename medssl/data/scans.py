@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import nibabel as nib
 from nibabel.affines import voxel_sizes
 
 from medssl.readers import NIBABEL, SUFFIXES, ScanError, check_volume, read_header, read_scan
@@ -73,15 +72,13 @@ def fault(path: Path) -> str | None:
     return None
 
 
-def slicing(file: str | Path, slice_axis: str) -> str:
+def slicing(file: str | Path, slice_axis: str, frame: int | None = None) -> str:
     """Say how a scan is sliced: whether the slice axis is right is for a person to see.
 
     Raises:
-        ValueError: if it is not one whole volume.
+        medssl.readers.ScanError: if it is not one whole volume.
     """
-    if problem := fault(Path(file)):
-        raise ValueError(f"{file}: {problem}")
-    scan = nib.load(file)
+    scan = read_scan(file, frame)
     axis, sizes = voxel_axis(scan.affine, slice_axis), voxel_sizes(scan.affine)
     pixels = " x ".join(str(size) for other, size in enumerate(scan.shape[:3]) if other != axis)
     text = f"{Path(file).name}: {scan.shape[axis]} slices of {pixels} along {slice_axis}, {sizes[axis]:.3g} mm apart"

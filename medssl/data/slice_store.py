@@ -110,7 +110,8 @@ class StoredSlices(Dataset):
                 f"{len(missing)} of {len(data)} volumes are not in the store {folder} ({shown}); "
                 "python -m medssl prepare writes what is missing."
             )
-        self.data, self.folder = list(data), folder
+        self.data = [{key: value for key, value in record.items() if key != "frame"} for record in data]
+        self.folder = folder
         self.facts = [json.loads(stored(record, folder).read_text(encoding="utf-8")) for record in data]
         for record, facts in zip(self.data, self.facts, strict=True):
             if Path(record["image"]).is_file() and facts["source"] != stamp(record):

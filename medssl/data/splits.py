@@ -147,8 +147,10 @@ def pretrain_records(
     taken = ("training", "unlabeled", "validation", "test") if transductive else ("training", "unlabeled")
     barred = set() if transductive else with_duplicates(held_out_subjects(manifest, fold), manifest.duplicates)
     images = [record for section in taken if section in sections for record in getattr(manifest, section)]
-    kept = ("case_id", "subject_id", "image")  # what all records have: batches are made of them
-    records = [{key: record[key] for key in kept} for record in images if record["subject_id"] not in barred]
+    kept = ("case_id", "subject_id", "image", "frame")  # the last is taken away as the image is loaded
+    records = [
+        {key: record[key] for key in kept if key in record} for record in images if record["subject_id"] not in barred
+    ]
     if not records:
         raise ValueError(f"{manifest.name} has no image to pre-train on in {', '.join(sections)}; name other sections.")
     return records
@@ -156,7 +158,7 @@ def pretrain_records(
 
 def finetune_record(manifest: Manifest, record: Record) -> Record:
     """Return what fine-tuning needs of a record; classes that were contoured only where others were not."""
-    kept = {key: record[key] for key in ("case_id", "subject_id", "image", "label")}
+    kept: Record = {key: record[key] for key in ("case_id", "subject_id", "image", "label", "frame") if key in record}
     known = record.get("known_classes")
     partial = known is not None and set(known) < manifest.labels.keys() - {0}
     return {**kept, "known_classes": known} if partial else kept

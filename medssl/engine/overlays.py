@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.patches import Patch
 
 from medssl.atomic import replace
 from medssl.engine.case_metrics import dice, known_counts
+from medssl.readers import read_scan
 from medssl.transforms.spacing import voxel_axis
 
 # Okabe and Ito's colours, told apart by everybody.
@@ -45,11 +45,12 @@ class Overlays:
         """Keep one slice of every case of this batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             score = dice(known_counts(batch, output)).nanmean()
-            file = nib.load(batch["image"].meta["filename_or_obj"])
+            meta = batch["image"].meta
+            file = read_scan(meta["filename_or_obj"], int(meta["frame"]))
             axis = voxel_axis(file.affine, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)
-            image, truth, pred = (np.take(v, place, axis).T for v in (voxels(file), truth, pred))
+            image, truth, pred = (np.take(v, place, axis).T for v in (np.asarray(file.dataobj), truth, pred))
             case = {"name": batch.get("case_id", ""), "dice": float(score)}
             self.cases.append({**case, "image": image, "truth": truth, "prediction": pred})
 
@@ -69,11 +70,6 @@ class Overlays:
                 axes.set_title(title, fontsize="small")
         add_legend(figure, self.classes)
         save_figure(figure, self.file)
-
-
-def voxels(file: nib.Nifti1Image) -> Any:
-    """Return the voxels of a file in three dimensions; some carry a fourth of length 1."""
-    return np.asarray(file.dataobj).reshape(file.shape[:3])
 
 
 def fullest_slice(label: Any, axis: int) -> int:

@@ -1,4 +1,4 @@
-"""What can be wrong with scans and labels: one table, for errors, for inspection and for its page in the docs."""
+"""What can be wrong with a data set: one table, for errors, for inspection and for its page in the docs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "manifest": Kind(True, "the manifest contradicts itself, its schema or its folder", "correct it as it says"),
     "missing": Kind(True, "there is no such file", "correct the path, or the root that it starts from"),
     "unreadable": Kind(
         True, "the file is no scan, or of a format that is not read", "convert it to NIfTI, or leave the case out"
@@ -40,7 +41,28 @@ KINDS = {
         "slices of a DICOM series are missing, repeated or tilted, or there are several series",
         "complete the series, or keep each in a folder of its own",
     ),
-    "intensities": Kind(True, "voxels are not finite, or all the same", "repair the file, or leave the case out"),
+    "intensities": Kind(
+        True,
+        "voxels are not finite, all the same, or none lies within the window",
+        "repair the file, correct the window, or leave the case out",
+    ),
+    "grid": Kind(True, "image and label lie on different grids", "resample the label to the image"),
+    "labels": Kind(
+        True,
+        "a label map holds ids that are no classes, or fractions",
+        "name them in the manifest's labels, or drop them in its label_policy; resample labels with mode nearest",
+    ),
+    "duplicate": Kind(True, "one scan stands under several names", "remove all but one, or declare duplicates"),
+    "overlap": Kind(False, "a scan of another data set is among these", "name the other one in overlaps"),
+    "support": Kind(
+        False, "in some slices the image is there only where it was contoured", "leave the case out: it tells its label"
+    ),
+    "empty": Kind(False, "a label map holds nothing", "name what was contoured in known_classes, or move the case"),
+    "thin": Kind(False, "a volume has a single slice", "nothing for 2-D methods; it makes no pair of slices"),
+    "slice_axis": Kind(False, "the voxels are longest along another axis", "look whether slice_axis is right"),
+    "window": Kind(False, "hardly any voxel lies within the window", "look whether window fits the modality and scale"),
+    "header": Kind(False, "the header, or a file beside it, leaves something to guess", "look whether it is right"),
+    "expected": Kind(False, "the manifest expects something else", "look whether this is the data set it describes"),
 }
 
 

@@ -135,6 +135,27 @@ def one_frame(image: SpatialImage, frame: int | None) -> SpatialImage:
     return type(image)(frames[..., number], image.affine, image.header)
 
 
+def doubts(file: str | Path) -> list[str]:
+    """Return what a readable NIfTI file leaves to guess, a sentence each."""
+    path = Path(file)
+    suffix = next((suffix for suffix in (".nii.gz", ".nii") if path.name.endswith(suffix)), None)
+    if suffix is None or path.is_dir():
+        return []
+    found = []
+    sibling = path.with_name(path.name.removesuffix(suffix) + (".nii" if suffix == ".nii.gz" else ".nii.gz"))
+    if sibling.exists():
+        found.append(f"{sibling.name} lies beside it, which other software reads in its place")
+    with ImageOpener(path) as stream:
+        header = nib.Nifti1Header.from_fileobj(stream, check=False)
+    if header["magic"].item() not in (b"n+1", b"ni1"):  # NIfTI-2
+        return found
+    if not header["sform_code"] and not header["qform_code"]:
+        found.append("its header does not say how it lies in space: axes are taken to be right, anterior, superior")
+    if header["scl_slope"] == 0 and header["scl_inter"] != 0:
+        found.append(f"its slope is 0: the intercept {header['scl_inter']:g} is not added, as other software does")
+    return found
+
+
 def one_line(error: Exception) -> str:
     """Return what an error says, without its line breaks."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -40,7 +40,7 @@ class LoadScan(Transform):
     file, and answers every fault of a file by asking for libraries to be installed.
 
     Shape:
-        - output: :math:`(1, X, Y, Z)` ``MetaTensor``, float32, affine in RAS.
+        - output: :math:`(1, X, Y, Z)` ``MetaTensor``, float32, affine in RAS; ``meta`` names file and frame.
 
     Raises:
         medssl.readers.ScanError: when called, see :py:func:`medssl.readers.read_scan`.
@@ -50,13 +50,16 @@ class LoadScan(Transform):
         """Return the volume, or one frame of it."""
         reader = ScanReader(frame)
         voxels, meta = reader.get_data(reader.read(file))
-        meta["filename_or_obj"] = str(file)
+        meta |= {"filename_or_obj": str(file), "frame": frame or 1}
         volume = MetaTensor.ensure_torch_and_prune_meta(voxels.astype(np.float32), meta)
         return EnsureChannelFirst()(volume)
 
 
 class LoadScand(MapTransform):
-    """Dictionary-based :py:class:`LoadScan`; where a file holds several frames, a record's ``frame`` says which."""
+    """Dictionary-based :py:class:`LoadScan`; where a file holds several frames, a record's ``frame`` says which.
+
+    It is taken away then, since not every record of a batch has one.
+    """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -64,4 +67,5 @@ class LoadScand(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the dictionary with its files loaded."""
-        return {**data, **{key: self.load(data[key], data.get("frame")) for key in self.key_iterator(data)}}
+        volumes = {key: self.load(data[key], data.get("frame")) for key in self.key_iterator(data)}
+        return {key: value for key, value in data.items() if key != "frame"} | volumes

@@ -62,6 +62,24 @@ class Window(Transform):
     def __call__(self, volume: NdarrayOrTensor) -> torch.Tensor:
         """Return the volume on its new scale."""
         volume = convert_to_tensor(volume, dtype=torch.float32, track_meta=get_track_meta())
+        self.check(volume)
+        if self.hu is not None:
+            return self.hu(volume)
+        if self.percentiles is not None:  # both at once: MONAI's ClipIntensityPercentiles sorts twice
+            lowest, highest = percentile(convert_to_tensor(volume, track_meta=False), self.percentiles)
+            if lowest == highest:
+                raise ValueError(
+                    f"percentiles {self.percentiles} leave nothing to scale, both are {float(lowest):g}"
+                    f"{origin(volume)}; widen them or leave the case out."
+                )
+            volume = clip(volume, lowest, highest)
+        if not self.zscore:
+            return volume
+        values = convert_to_numpy(volume)  # torch's sums depend on the number of threads: slice stores would differ
+        return NormalizeIntensity(float(values.mean(dtype=float)), float(values.std(dtype=float)))(volume)
+
+    def check(self, volume: torch.Tensor) -> None:
+        """Refuse a volume that cannot be windowed, as far as its lowest and highest value tell."""
         lowest, highest = torch.aminmax(convert_to_tensor(volume, track_meta=False))
         if not (lowest.isfinite() and highest.isfinite()):  # NaN reaches both
             raise ValueError(
@@ -76,24 +94,11 @@ class Window(Transform):
                     f"{float(lowest):g} to {float(highest):g}{origin(volume)}; is it of this modality and scale? If "
                     "not, leave the case out."
                 )
-            return self.hu(volume)
-        if lowest == highest:
+        elif lowest == highest:
             raise ValueError(
                 f"a volume's intensities{origin(volume)} cannot be scaled where they are all {float(lowest):g}; "
                 "leave the case out."
             )
-        if self.percentiles is not None:  # both at once: MONAI's ClipIntensityPercentiles sorts twice
-            lowest, highest = percentile(convert_to_tensor(volume, track_meta=False), self.percentiles)
-            if lowest == highest:
-                raise ValueError(
-                    f"percentiles {self.percentiles} leave nothing to scale, both are {float(lowest):g}"
-                    f"{origin(volume)}; widen them or leave the case out."
-                )
-            volume = clip(volume, lowest, highest)
-        if not self.zscore:
-            return volume
-        values = convert_to_numpy(volume)  # torch's sums depend on the number of threads: slice stores would differ
-        return NormalizeIntensity(float(values.mean(dtype=float)), float(values.std(dtype=float)))(volume)
 
 
 class Windowd(MapTransform):
