@@ -1,5 +1,6 @@
 """Manifests, splits, and the draws made from them."""
 
+from medssl.data.every_slice import EverySlice
 from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.phantoms import write_phantoms
 from medssl.data.prepare_store import prepare
@@ -11,6 +12,7 @@ from medssl.data.slice_store import StoredSlices, store_recipe
 from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
 
 __all__ = [
+    "EverySlice",
     "Manifest",
     "ManifestError",
     "SeededCacheDataset",

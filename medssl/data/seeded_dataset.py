@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Compose, Randomizable
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from medssl.data.samplers import Draw
@@ -55,6 +56,10 @@ class SeededCacheDataset(CacheDataset):
             # No RuntimeError: of those, MONAI's, the command line shows what is behind them.
             reason = " ".join(str(root_cause(error)).split())  # some break lines: the last one says it all
             raise ValueError(f"case {record.get('case_id', idx)} ({files}) cannot be used: {reason}") from error
+
+    def read(self, index: int, place: int) -> dict[str, Tensor]:
+        """Return slice ``place`` of the cached ``image`` of volume ``index``, :math:`(C, H, W)`."""
+        return {"image": self._cache[index]["image"][:, place]}
 
     def depths(self) -> list[int]:
         """Number of slices of every cached ``image``, ``(C, D, H, W)``."""

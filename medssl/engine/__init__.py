@@ -7,6 +7,7 @@ from medssl.engine.checkpoint import Checkpoint
 from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
 from medssl.engine.contrastive_crops import LocateBoxes, PrepareContrastiveCrops
+from medssl.engine.feature_spread import FeatureSpread
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.leakage import provenance, refuse_learnt
@@ -23,6 +24,7 @@ __all__ = [
     "CaseMetrics",
     "Checkpoint",
     "CollapseMonitor",
+    "FeatureSpread",
     "LocateBoxes",
     "NonFiniteGuard",
     "Overlays",

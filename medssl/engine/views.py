@@ -93,7 +93,7 @@ class PrepareTiles(PrepareBatch):
         tiles_crop: called as ``crop(images, None)`` before that, returns the images first, such as
             :py:class:`medssl.transforms.RandResizedCropBatch`; None leaves the slices as they are.
         crop: the same, of the slices themselves; None does without them.
-        intensity: called with the slices before each crop, such as :py:class:`medssl.transforms.RandIntensityBatch`.
+        intensity: called with what each crop gives, such as :py:class:`medssl.transforms.RandIntensityBatch`.
         numbers: :py:class:`medssl.data.SliceNumbers`; None does without.
     """
 
@@ -119,8 +119,8 @@ class PrepareTiles(PrepareBatch):
         images = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
 
         def cropped(crop: Deformation | None) -> Tensor:
-            view = images if self.intensity is None else self.intensity(images)
-            return view if crop is None else crop(view, None)[0]
+            view = images if crop is None else crop(images, None)[0]
+            return view if self.intensity is None else self.intensity(view)
 
         prepared = {"tiles": self.tiles(cropped(self.tiles_crop))}
         if self.crop is not None:

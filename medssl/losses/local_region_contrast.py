@@ -159,7 +159,8 @@ def whole_region_means(features: Tensor, regions: Tensor, num_regions: int) -> t
     """Average features :math:`(B, D, S)` over whole regions :math:`(B, S)`; returns as :py:func:`region_means`."""
     real = (regions >= 0) & (regions < num_regions)
     column = torch.where(real, regions, num_regions).long()  # the last one collects what is nobody's
-    count = torch.zeros(len(regions), num_regions + 1, device=regions.device).scatter_add_(1, column, real.float())
+    count = regions.new_zeros(len(regions), num_regions + 1, dtype=torch.float32)
+    count = count.scatter_add(1, column, real.float())
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     sums = features.new_zeros(*features.shape[:2], num_regions + 1)
     sums = sums.scatter_add(2, column[:, None].expand_as(features), features)  # (B, D, K + 1)

@@ -57,7 +57,10 @@ class PIRL(nn.Module):
     ) -> None:
         super().__init__()
         if num_negatives < 1:
-            raise ValueError(f"num_negatives must be at least 1, got {num_negatives}; the paper takes 32000.")
+            raise ValueError(
+                f"num_negatives must be at least 1, got {num_negatives}; lower num_slices where a batch is as large as "
+                "the bank."
+            )
         if not 0 <= tiles_weight <= 1:
             raise ValueError(f"tiles_weight must lie in [0, 1], got {tiles_weight}; the paper takes 0.5.")
         self.encoder, self.head, self.tile_head, self.joint_head = encoder, head, tile_head, joint_head

@@ -309,6 +309,7 @@ def test_the_shipped_grid_fits_every_fold_of_acdc():
         (["small", "lrc_han"], 8, 9),
         (["small", "lrc_han", "lrc_han_choices"], 7, 3),
         (["lrc_hippocampus"], 2, 6),
+        (["small", "all_methods_acdc"], 29, 6),
     ],
 )
 def test_every_shipped_study_is_a_grid_of_overlays_that_exist(study, methods, cells, tmp_path):

@@ -30,6 +30,7 @@ PARTS = {
     "mae",
     "small_vit",
     "imagenet",
+    "random",
 }
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
@@ -104,6 +105,10 @@ def test_every_overlay_trains_and_exports_parts_that_fit(trained):
     method, output = trained
     scalars = pd.read_csv(output / "scalars.csv")
     assert len(scalars) == 4
+    assert (scalars["feature_spread"] > 0).all()
+    texts = [(CONFIGS / f"{name}.yaml").read_text() for name in method]
+    # Where embeddings are compared, the loss of those that are equal is watched; SimSiam's head lets it have none.
+    assert ("spread" in scalars) == any("CollapseMonitor" in text for text in texts) or method == ["simsiam"]
     assert scalars["lr"][0] == json.loads((output / "model.json").read_text())["lr"]  # what the first step took
     assert scalars["loss"].notna().all()
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
@@ -126,9 +131,10 @@ def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_b
     assert pd.read_csv(output / "scalars.csv")["loss"].notna().all()
 
 
-ON_RESNET = [[name] for name in ("relative_location", "rotation", "byol", "densecl", "simsiam", "models_genesis")]
-ON_RESNET += [["moco", "moco_v1"], ["moco", "moco_v2"]]
-ON_RESNET += [[name] for name in ("pirl", "simclr", "gcl", "pcl", "sal")]  # rows of SAL, where it has a U-Net
+# Every method, those of SAL's rows too; LRC's regions and GCL's second stage need the decoder of a U-Net.
+ON_U_NET_ALONE = {"lrc", "gcl_local"}
+ON_RESNET = [[name] for (name, *others) in METHODS if not others and name not in ON_U_NET_ALONE]
+ON_RESNET += [["moco", "moco_v1"], ["moco", "moco_v2"], ["simclr", "contrastive_crop"]]
 TILED = [["relative_location"], ["pirl"]]
 ON_U_NET = [[name] for name in ("rotation", "pirl", "simclr", "gcl", "pcl", "sal", "lrc")]
 ON_U_NET += [["simclr", "contrastive_crop"]]
@@ -236,7 +242,7 @@ def test_the_resnet_of_the_papers_trains_exports_its_encoder_and_is_joined_with_
     assert receipt["pretrained_global"]["method"] == "MoCo v2"
 
 
-def test_imagenets_weights_become_a_checkpoint_without_training(tmp_path):
+def test_imagenets_weights_become_a_checkpoint_without_training_and_are_joined_with_lrc(joined_with_lrc, tmp_path):
     torch.save(ResNetEncoder(in_channels=3).state_dict(), tmp_path / "resnet50.pth")
     workflow = ConfigWorkflow(
         config_file=[str(CONFIGS / f"{name}.yaml") for name in ("train", "imagenet")],
@@ -249,6 +255,21 @@ def test_imagenets_weights_become_a_checkpoint_without_training(tmp_path):
     taken = load_pretrained(ResNetUNet(4), tmp_path / "model.pt")
     assert {name.split(".")[0] for name in taken} == {"encoder"}
     assert json.loads((tmp_path / "model.json").read_text())["method"] == "ImageNet"
+    receipt = joined_with_lrc(tmp_path / "model.pt", "two_branch", "small", local_width=4)
+    assert receipt["pretrained_global"]["method"] == "ImageNet"
+
+
+def test_random_weights_are_a_checkpoint_that_the_seed_decides(run_bundle, joined_with_lrc, tmp_path):
+    first, again, other = (
+        run_bundle("pretrain", ["train", "random", "small"], tmp_path / name, seed=seed) / "model.pt"
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    weights = [torch.load(file, weights_only=True)["encoder.stages.0.0.weight"] for file in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    receipt = joined_with_lrc(first, "two_branch", "u_net_branches", "small")
+    assert receipt["pretrained_global"]["method"] == "Random"
+    assert receipt["pretrained_global"]["test_subjects_seen"] == []
 
 
 @pytest.mark.parametrize(
@@ -336,12 +357,7 @@ def collapsed(method):
     return method
 
 
-# SimSiam's head makes zeros of what is alike: it normalises last, without a bias.
-WATCHED = [
-    method
-    for method in METHODS
-    if "CollapseMonitor" in (CONFIGS / f"{method[0]}.yaml").read_text() and method != ["simsiam"]
-]
+WATCHED = [method for method in METHODS if "CollapseMonitor" in (CONFIGS / f"{method[0]}.yaml").read_text()]
 
 
 @pytest.mark.parametrize("method", WATCHED, ids="+".join)

@@ -1,10 +1,16 @@
 """What every method promises. A new one joins MAKERS, or the first test fails."""
 
 import copy
+import importlib
+import inspect
+import pkgutil
 
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks.counting import count_kernels
 from medssl import methods
 from medssl.losses import LocalRegionContrastLoss
 from medssl.networks import (
@@ -57,7 +63,17 @@ ONE_VIEW = {"MAE", "ModelsGenesis", "PIRL", "RelativeLocation", "Rotation"}  # o
 
 
 def test_every_method_is_under_contract():
-    assert MAKERS.keys() == set(methods.__all__)
+    modules = [
+        importlib.import_module(f"medssl.methods.{module.name}") for module in pkgutil.iter_modules(methods.__path__)
+    ]
+    classes = [found for module in modules for found in vars(module).values() if isinstance(found, type)]
+    written = {found.__name__ for found in classes if issubclass(found, nn.Module) and "batch" in arguments(found)}
+    assert MAKERS.keys() == written == set(methods.__all__)
+
+
+def arguments(module):
+    """Names of what a module is called with."""
+    return inspect.signature(module.forward).parameters
 
 
 def make_network(method, classes):
@@ -128,10 +144,24 @@ def test_the_state_makes_a_twin(make, make_batch):
 
 
 def test_bfloat16_gives_a_float32_loss_close_by(make, make_batch):
+    method, _ = make()
     with torch.autocast("cpu", torch.bfloat16):
-        half = make()[0](make_batch())["loss"]
+        half = method(make_batch())["loss"]
     assert half.dtype == torch.float32
+    half.backward()
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.requires_grad)
     assert half.item() == pytest.approx(make()[0](make_batch())["loss"].item(), rel=0.1)
+
+
+def test_a_device_need_not_wait_for_a_step(make, make_batch):
+    method, _ = make()
+    with FakeTensorMode(allow_non_fake_inputs=True):  # which has no values to look at
+        method(make_batch())["loss"].backward()
+
+
+def test_a_step_takes_as_many_kernels_for_any_number_of_slices(make, make_batch):
+    counts = [count_kernels(lambda n=n: make()[0](make_batch(n))["loss"].backward()) for n in (4, 8)]
+    assert counts[0] == counts[1]
 
 
 def test_what_it_has_learnt_fits_a_network_for_other_classes(make, make_batch, tmp_path):

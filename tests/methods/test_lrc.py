@@ -19,7 +19,8 @@ def batch(make_batch):
     return make_batch()
 
 
-def test_one_step_equals_the_formula_of_the_paper(batch, assert_one_step_equal):
+@pytest.mark.usefixtures("double")
+def test_two_steps_equal_those_of_the_formula(batch, assert_two_steps_equal):
     def by_hand(method):
         q, p = (method.decoder(method.encoder(batch[view])) for view in ("view_1", "view_2"))
         total = 0.0
@@ -34,7 +35,7 @@ def test_one_step_equals_the_formula_of_the_paper(batch, assert_one_step_equal):
                 total = total - torch.log(torch.exp(f_q[k1] @ f_p[k1] / 0.1) / sum(terms))
         return total / 4
 
-    assert_one_step_equal(make(num_samples=None), batch, by_hand)
+    assert_two_steps_equal(make(num_samples=None), batch, by_hand)
 
 
 def test_equal_views_are_found_again_and_unequal_ones_are_not(batch):

@@ -22,6 +22,7 @@ def moco():
     return make
 
 
+@pytest.mark.usefixtures("double")
 def test_steps_equal_the_algorithm_of_the_paper(moco, make_batch):
     """Two optimiser steps against the paper's pseudo code, written for single keys."""
     method, tau = moco(), 0.07
@@ -44,7 +45,7 @@ def test_steps_equal_the_algorithm_of_the_paper(moco, make_batch):
             losses.append(-torch.log(similar[0] / similar.sum()))
         expected = torch.stack(losses).mean()
         loss = method(batch)["loss"]
-        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-7)
         for optimizer, value in ((ours, loss), (theirs, expected)):
             optimizer.zero_grad()
             value.backward()
@@ -52,9 +53,9 @@ def test_steps_equal_the_algorithm_of_the_paper(moco, make_batch):
         queue = [*queue, *k][len(k) :]
     for part, name in zip(f_q, ("encoder", "head"), strict=True):
         for p, reference in zip(getattr(method, name).parameters(), part.parameters(), strict=True):
-            torch.testing.assert_close(p, reference, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(p, reference, rtol=1e-7, atol=1e-7)
     newest = torch.roll(method.queue.keys, -int(method.queue.place), dims=0)
-    torch.testing.assert_close(newest, torch.stack(queue), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(newest, torch.stack(queue), rtol=1e-7, atol=1e-7)
 
 
 def test_queries_and_keys_of_a_split_batch_are_normalised_in_other_company(moco, make_batch):

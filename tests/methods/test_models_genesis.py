@@ -1,10 +1,12 @@
+import pytest
 import torch
 
 from medssl.methods import ModelsGenesis
 from medssl.networks import UNet
 
 
-def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
+@pytest.mark.usefixtures("double")
+def test_two_steps_equal_those_by_hand(make_batch, assert_two_steps_equal):
     data = make_batch()
     torch.manual_seed(0)
     network = UNet(4, width=2, centre_norm=True)
@@ -15,4 +17,4 @@ def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
         restored = 1 / (1 + torch.exp(-logits))
         return (restored - data["target"]).pow(2).sum() / data["target"].numel()
 
-    assert_one_step_equal(method, data, loss_by_hand)
+    assert_two_steps_equal(method, data, loss_by_hand)

@@ -10,7 +10,8 @@ def make_relative_location():
     return RelativeLocation(UNetEncoder(width=2, centre_norm=True), relative_location_head(32, 16, dropout=0.0))
 
 
-def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
+@pytest.mark.usefixtures("double")
+def test_two_steps_equal_those_by_hand(make_batch, assert_two_steps_equal):
     tiles = make_batch()["tiles"]
 
     def loss_by_hand(method):
@@ -20,7 +21,7 @@ def test_one_step_equals_the_step_by_hand(make_batch, assert_one_step_equal):
         logits = method.head(pairs)
         return sum(torch.log(logits[i].exp().sum()) - logits[i, i % 8] for i in range(32)) / 32
 
-    assert_one_step_equal(make_relative_location(), {"tiles": tiles}, loss_by_hand)
+    assert_two_steps_equal(make_relative_location(), {"tiles": tiles}, loss_by_hand)
 
 
 def test_the_head_is_that_of_the_recipe():

@@ -13,6 +13,16 @@ def test_the_default_is_vit_b_16():
     assert sum(p.numel() for p in encoder.parameters()) == 85_798_656 - 197 * 768
 
 
+def test_linear_maps_start_by_xavier_and_without_a_bias():
+    encoder = ViTEncoder(hidden_size=64, mlp_dim=128, num_layers=4)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            rows, columns = module.weight.flatten(1).shape
+            bound = (6 / (rows + columns)) ** 0.5
+            assert 0.95 * bound < module.weight.abs().max() <= bound
+            assert not module.bias.any()
+
+
 def test_stages_come_as_maps_after_the_image_itself():
     encoder = ViTEncoder(**SMALL)
     image = torch.randn(2, 1, 48, 32)
