@@ -8,6 +8,7 @@ from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
 from medssl.engine.contrastive_crops import LocateBoxes, PrepareContrastiveCrops
 from medssl.engine.feature_spread import FeatureSpread
+from medssl.engine.fitting import check_fits
 from medssl.engine.guard import NonFiniteGuard
 from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.leakage import provenance, refuse_learnt
@@ -38,6 +39,7 @@ __all__ = [
     "ScalarLog",
     "SetEpoch",
     "bfloat16_is_fast",
+    "check_fits",
     "guard_command_line",
     "provenance",
     "read_first_stage",

@@ -76,9 +76,11 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
     if problems:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
     if missing:
+        parts = [file.name for file in files[1:] if "method" not in top_level(file) and file.name != "small.yaml"]
+        after = f" What {' and '.join(parts)} are listed after, they say in their first lines." if parts else ""
         raise ValueError(
             f"no config defines {', '.join(f'@{name}{unlisted(name, files)}' for name in missing)}; list the overlay "
-            "that does after the base, such as a method's: train.yaml, sal.yaml, small.yaml."
+            f"that does after the base, such as a method's: train.yaml, sal.yaml, small.yaml.{after}"
         )
 
 

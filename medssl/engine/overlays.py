@@ -46,7 +46,7 @@ class Overlays:
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             score = dice(known_counts(batch, output)).nanmean()
             meta = batch["image"].meta
-            file = read_scan(meta["filename_or_obj"], int(meta["frame"]))
+            file = read_scan(meta["filename_or_obj"], int(meta.get("frame", 1)))
             axis = voxel_axis(file.affine, self.slice_axis)
             truth, pred = (np.asarray(output[key].argmax(dim=0).cpu()) for key in ("label", "pred"))
             place = fullest_slice(truth, axis)

@@ -63,7 +63,9 @@ def read_first_stage(
             second could not tell whom its weights have learnt from.
     """
     if path is None:
-        raise ValueError("this pre-training goes on from another's weights: give their model.pt as --pretrained.")
+        raise ValueError(
+            "this pre-training goes on from another's weights: give model.pt of gcl_global.yaml as --pretrained."
+        )
     first = read_receipt(path, "pretrain")
     wanted = {"manifest_sha256": manifest_sha256, "fold": fold, "transductive": transductive}
     if others := {key: first.get(key) for key, value in wanted.items() if first.get(key) != value}:

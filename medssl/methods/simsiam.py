@@ -14,8 +14,8 @@ class SimSiam(nn.Module):
         + \tfrac{1}{2} \mathcal{D}(p_2, \operatorname{sg}(z_1))
 
     with :math:`\mathcal{D}` the negative cosine and sg the stopped gradient, without which all embeddings become one.
-    The loss of a collapsed encoder is -1, as is that of a perfect one: watch ``spread``. It is that of the predictions:
-    embeddings that were normalised over the batch have a mean of 0 whatever they are.
+    ``spread`` is that of the predictions: embeddings that were normalised over the batch have a mean of 0 whatever they
+    are, and hide a collapse of the encoder from it, see :py:class:`medssl.engine.FeatureSpread`.
 
     Args:
         encoder: image to list of features, finest first.

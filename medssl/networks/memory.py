@@ -32,8 +32,8 @@ class Queue(nn.Module):
             raise ValueError(f"size and dim must be at least 1, got {size} and {dim}.")
         if pool_size is not None and size >= pool_size:
             raise ValueError(
-                f"a queue of {size} keys of {pool_size} slices would hold every slice's own older key: lower "
-                "queue_size, which is at least num_slices where it is not given."
+                f"a queue of {size} keys of {pool_size} slices would hold every slice's own older key: give a "
+                f"queue_size below {pool_size}, or a smaller batch, which must fit into it."
             )
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # (K, D)
         self.register_buffer("place", torch.zeros((), dtype=torch.long))  # of the oldest key

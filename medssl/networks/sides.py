@@ -13,7 +13,10 @@ def check_sides(size: list[int], multiple: int) -> None:
     """
     for side in size:
         if side % multiple != 0:
-            raise ValueError(f"every side of the image must be a multiple of {multiple}, got {side}; pad or crop it.")
+            fits = side // multiple * multiple + multiple
+            raise ValueError(
+                f"every side of the image must be a multiple of {multiple}, got {side}; pad or crop it, to {fits}."
+            )
 
 
 def check_size(network: nn.Module, *sizes: Sequence[int]) -> None:

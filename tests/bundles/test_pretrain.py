@@ -199,7 +199,7 @@ def test_the_receipt_of_parts_of_volumes_says_how_many_slices_a_batch_had(run_bu
 def test_a_second_stage_on_other_images_than_the_first_is_refused(run_bundle, pretrained, tmp_path):
     for given, message in (
         ({"pretrained": str(pretrained), "transductive": False}, "must have been trained on the same images"),
-        ({}, "give their model.pt as --pretrained"),
+        ({}, "give model.pt of gcl_global.yaml as --pretrained"),
     ):
         with pytest.raises(RuntimeError) as raised:
             run_bundle("pretrain", ["train", "gcl_local", "small"], tmp_path / "local", num_slices=4, **given)
@@ -264,7 +264,7 @@ def test_random_weights_are_a_checkpoint_that_the_seed_decides(run_bundle, joine
         run_bundle("pretrain", ["train", "random", "small"], tmp_path / name, seed=seed) / "model.pt"
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
-    weights = [torch.load(file, weights_only=True)["encoder.stages.0.0.weight"] for file in (first, again, other)]
+    weights = [next(iter(torch.load(file, weights_only=True).values())) for file in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     receipt = joined_with_lrc(first, "two_branch", "u_net_branches", "small")
@@ -378,6 +378,23 @@ def test_what_is_watched_is_the_loss_of_a_collapsed_network(method, shrunk, phan
     output = collapsed(trainer.network)(batch)
     assert output[monitor.term].item() == pytest.approx(monitor.constant, abs=1e-4)
     assert output["spread"].item() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("overlays", "message"),
+    [
+        (
+            ["rotation", "contrastive_crop"],
+            "contrastive_crop.yaml is made for SimCLR, MoCo, BYOL, SimSiam, got Rotation",
+        ),
+        (["lrc", "own_views"], "own_views.yaml is made for MoCo, DenseCL, BYOL, SimSiam, got LRC"),
+    ],
+)
+def test_views_that_a_method_does_not_take_are_refused(overlays, message, run_bundle, tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        run_bundle("pretrain", ["train", *overlays, "small"], tmp_path / "models", num_slices=4)
+    assert message in str(reason(raised.value))
+    assert not (tmp_path / "models" / "model.pt").exists()
 
 
 def test_a_size_that_the_network_cannot_take_is_refused_before_data_are_loaded(run_bundle, tmp_path, capfd):

@@ -78,8 +78,8 @@ def test_slices_and_their_numbers_come_along_with_tiles_where_they_are_asked_for
     )
     batch = {"image": torch.ones(2, 1, 4, 4), "case_id": ["a", "bcd"], "index": torch.tensor([5, 6])}
     prepared, _ = prepare(batch, "cpu")
-    assert (prepared["tiles"] == 11).all()
-    assert (prepared["view_1"] == 12).all()
+    assert (prepared["tiles"] == 20).all()
+    assert (prepared["view_1"] == 30).all()
     assert prepared["sample"].tolist() == [6, 9]
 
 

@@ -90,7 +90,7 @@ def test_a_shuffled_key_comes_back_to_its_query(moco, make_batch):
 def test_refuses_parts_without_two_images_and_a_queue_of_all_slices(moco, make_batch):
     with pytest.raises(ValueError, match=r"3 parts of a batch needs two images, got a batch of 4; lower num_splits"):
         moco(num_splits=3)(make_batch())
-    with pytest.raises(ValueError, match=r"a queue of 6 keys of 6 slices .* lower queue_size"):
+    with pytest.raises(ValueError, match=r"a queue of 6 keys of 6 slices .* give a queue_size below 6"):
         moco(pool_size=6)
     with pytest.raises(ValueError, match="num_splits must be at least 1, got 0"):
         MoCo(nn.Identity(), nn.Identity(), num_splits=0)
