@@ -105,10 +105,11 @@ def refuse_learnt(checkpoint: str | Path, manifest: Manifest, test_subjects: Seq
 def learnt_from(receipt: Mapping[str, Any], key: str, manifest: Manifest) -> tuple[set[str], bool]:
     """Return the subjects that a receipt lists, under all their names, and whether these tell who is none of them.
 
-    A name of another data set means something only where both share scans, and even there one scan may have two.
+    A name of another data set means something only where both share scans, and even there one scan may have two. A
+    receipt that lists nobody, that of random weights or of photographs, leaves nothing to tell.
     """
     subjects = with_duplicates(set(receipt.get(key, [])), receipt.get("duplicates", []))
-    if receipt.get("manifest") == manifest.name:
+    if receipt.get("manifest") == manifest.name or receipt.get(key) == []:
         return subjects, True
     shared = receipt.get("manifest") in manifest.overlaps or manifest.name in receipt.get("overlaps", [])
     return (subjects if shared else set()), False
