@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from medssl import __version__
 
@@ -18,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 where something was refused or failed, 130 where Ctrl-C stopped it. Wrong arguments exit with 2.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["manifest"] and not {*given[1:2]} & {"check", "scan", "nnunet", "nnssl", "csv", "-h", "--help"}:
+        given.insert(1, "check")
+    options = parser().parse_args(given)
     try:
         options.command(options)
     except (OSError, ValueError) as error:
@@ -45,10 +50,38 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for phantoms, runs, table and pictures")
     demo.set_defaults(command=run_demo)
 
-    manifest = commands.add_parser("manifest", help="check a manifest and the files it names; list every problem")
-    manifest.add_argument("path", help="file, or the name of a manifest that comes with medssl")
-    manifest.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
-    manifest.set_defaults(command=check_manifest)
+    manifest = commands.add_parser("manifest", help="check a manifest, or make one of a folder, a table, a data set")
+    verbs = manifest.add_subparsers(required=True, metavar="check|scan|nnunet|nnssl|csv")
+    check = verbs.add_parser("check", help="list every problem; `manifest PATH` is short for it")
+    check.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    check.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    check.set_defaults(command=check_manifest)
+    scan = verbs.add_parser("scan", help="of the files of a folder, by their names")
+    scan.add_argument("root", type=Path, metavar="folder")
+    scan.add_argument("--pattern", required=True, help="of the images, such as 'images/{subject}_{case}.nii.gz'")
+    scan.add_argument("--label", help="of the labels, such as 'labels/{subject}_{case}.nii.gz'")
+    nnunet = verbs.add_parser("nnunet", help="of a folder of nnU-Net v2")
+    nnunet.add_argument("root", type=Path, metavar="folder")
+    nnssl = verbs.add_parser("nnssl", help="of a pretrain_data.json of nnssl")
+    csv = verbs.add_parser("csv", help="of a table with a column image; label, case_id, subject_id, fold, section")
+    for verb in (nnssl, csv):
+        verb.add_argument("file", type=Path)
+        verb.add_argument("--root", type=Path, required=True, help="folder that the paths start from")
+    for verb in (scan, nnunet, nnssl, csv):
+        verb.add_argument("--output", type=Path, help="file to write; default: manifest.json in the folder")
+        verb.add_argument("--name", help="of the data set; default: the folder's")
+        verb.add_argument("--modality", help="CT, MR, ...")
+        verb.add_argument("--labels", nargs="+", metavar="NAME", help="of the ids 0, 1, ...: background first")
+        verb.add_argument("--slice-axis", "--slice_axis", help="S, I, A, P, R, L or largest_spacing; default: S")
+        verb.add_argument(
+            "--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm, or None for the file's"
+        )
+        verb.add_argument("--window", type=json.loads, help="such as '{\"hu\": [-160, 240]}'")
+        verb.set_defaults(command=make_manifest)
+    scan.set_defaults(source="scan")
+    nnunet.set_defaults(source="nnunet")
+    nnssl.set_defaults(source="nnssl")
+    csv.set_defaults(source="csv")
 
     inspect = commands.add_parser("inspect", help="read every file of a manifest to its end; show all that is wrong")
     inspect.add_argument("path", help="file, or the name of a manifest that comes with medssl")
@@ -149,6 +182,33 @@ def check_manifest(options: argparse.Namespace) -> None:
         tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
         logging.warning("no folds: %s As it is: %s.", error, tested)
     logging.info(slicing(first["image"], manifest.slice_axis, first.get("frame")))
+
+
+def make_manifest(options: argparse.Namespace) -> None:
+    """Write a manifest of what is there."""
+    from medssl.data.converters import from_nnssl, from_nnunet, from_table
+    from medssl.data.scan_folder import scan_folder
+    from medssl.data.write_manifest import write_manifest
+
+    sources = {
+        "scan": lambda: scan_folder(options.root, options.pattern, options.label),
+        "nnunet": lambda: from_nnunet(options.root),
+        "nnssl": lambda: from_nnssl(options.file, options.root),
+        "csv": lambda: from_table(options.file),
+    }
+    facts: dict[str, Any] = dict(sources[options.source]())
+    told = {
+        "name": options.name,
+        "modality": options.modality and {"0": options.modality},
+        "labels": options.labels and {str(number): name for number, name in enumerate(options.labels)},
+        "slice_axis": options.slice_axis,
+        "spacing": options.spacing,
+        "window": options.window,
+    }
+    facts |= {key: value for key, value in told.items() if value is not None}
+    output = options.output or options.root / "manifest.json"
+    manifest = write_manifest(facts, options.root, output)
+    logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
 
 
 def inspect_data(options: argparse.Namespace) -> None:
