@@ -26,7 +26,7 @@ def run_in(folder, script):
     """Run a page's commands."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
 
 

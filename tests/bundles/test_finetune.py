@@ -277,7 +277,7 @@ def test_an_encoder_of_another_spacing_is_warned_of(run_bundle, pretrained, tmp_
 
 def test_a_folder_without_scans_is_said_to_be_one(finetuned, tmp_path):
     config = str(CONFIGS / "inference.yaml")
-    assert "no NIfTI file" in refusal(run, config_file=config, bundle_root=str(finetuned), dataset_dir=str(tmp_path))
+    assert "no scan (" in refusal(run, config_file=config, bundle_root=str(finetuned), dataset_dir=str(tmp_path))
 
 
 def test_weights_are_not_evaluated_on_whom_they_learnt_from(run_bundle, finetuned, phantoms):
