@@ -8,9 +8,9 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from medssl import __version__
+from medssl import commands as run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,14 +48,14 @@ def parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="pre-train, fine-tune and compare on phantoms; a few minutes on two cores")
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for phantoms, runs, table and pictures")
-    demo.set_defaults(command=run_demo)
+    demo.set_defaults(command=run.run_demo)
 
     manifest = commands.add_parser("manifest", help="check a manifest, or make one of a folder, a table, a data set")
     verbs = manifest.add_subparsers(required=True, metavar="check|scan|nnunet|nnssl|csv")
     check = verbs.add_parser("check", help="list every problem; `manifest PATH` is short for it")
     check.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     check.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
-    check.set_defaults(command=check_manifest)
+    check.set_defaults(command=run.check_manifest)
     scan = verbs.add_parser("scan", help="of the files of a folder, by their names")
     scan.add_argument("root", type=Path, metavar="folder")
     scan.add_argument("--pattern", required=True, help="of the images, such as 'images/{subject}_{case}.nii.gz'")
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
             "--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm, or None for the file's"
         )
         verb.add_argument("--window", type=json.loads, help="such as '{\"hu\": [-160, 240]}'")
-        verb.set_defaults(command=make_manifest)
+        verb.set_defaults(command=run.make_manifest)
     scan.set_defaults(source="scan")
     nnunet.set_defaults(source="nnunet")
     nnssl.set_defaults(source="nnssl")
@@ -93,13 +93,13 @@ def parser() -> argparse.ArgumentParser:
         "--against", type=Path, nargs="+", default=[], help="inspection.json of other data sets, to find their scans"
     )
     inspect.add_argument("--workers", type=positive, default=os.cpu_count(), help="cases at a time; default: all cores")
-    inspect.set_defaults(command=inspect_data)
+    inspect.set_defaults(command=run.inspect_data)
 
     phantoms = commands.add_parser("phantoms", help="write cardiac MR phantoms and their manifest")
     phantoms.add_argument("folder", type=Path)
     phantoms.add_argument("--subjects", type=int, help="how many; default: those of the shipped manifest")
     phantoms.add_argument("--seed", type=int, default=0)
-    phantoms.set_defaults(command=make_phantoms)
+    phantoms.set_defaults(command=run.make_phantoms)
 
     prepare = commands.add_parser("prepare", help="resample volumes and find their regions once, for fast training")
     prepare.add_argument("path", help="file, or the name of a manifest that comes with medssl")
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--workers", type=positive, default=os.cpu_count(), help="volumes at a time; default: all cores"
     )
-    prepare.set_defaults(command=prepare_store)
+    prepare.set_defaults(command=run.prepare_store)
 
     superpixels = commands.add_parser(
         "superpixels", help="count the regions of some settings and their best possible Dice"
@@ -137,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     superpixels.add_argument("--min-size", "--min_size", nargs="+", type=positive, default=[10, 50])
     superpixels.add_argument("--cases", type=positive, default=5, help="how many labelled cases; default: 5")
     superpixels.add_argument("--output", type=Path, default=Path("superpixels.png"), help="picture of one slice")
-    superpixels.set_defaults(command=show_superpixels)
+    superpixels.set_defaults(command=run.show_superpixels)
 
     embeddings = commands.add_parser(
         "embeddings", help="draw clusters of a checkpoint's embeddings, beside its regions"
@@ -148,144 +148,14 @@ def parser() -> argparse.ArgumentParser:
     embeddings.add_argument("--cases", type=positive, default=3, help="how many; default: 3")
     embeddings.add_argument("--clusters", type=int, default=8, help="of k-means; default: 8")
     embeddings.add_argument("--output", type=Path, default=Path("embeddings.png"), help="picture")
-    embeddings.set_defaults(command=show_embeddings)
+    embeddings.set_defaults(command=run.show_embeddings)
 
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."
     )
-    path.set_defaults(command=print_path)
+    path.set_defaults(command=run.print_path)
     return top
-
-
-# Each command imports what it needs: torch and MONAI take seconds, which printing a path can do without.
-def run_demo(options: argparse.Namespace) -> None:
-    """The whole loop on phantoms."""
-    from medssl.demo import demo
-
-    demo(options.output)
-
-
-def check_manifest(options: argparse.Namespace) -> None:
-    """Load a manifest with all its checks and say what it holds."""
-    from medssl.data import load_manifest
-    from medssl.data.scans import slicing
-    from medssl.data.splits import fold_subjects, own_test
-
-    manifest = load_manifest(options.path, options.root)
-    first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]
-    logging.info(manifest.summary())
-    try:
-        folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
-        logging.info("folds: %s", ", ".join(f"{fold} ({count} subjects)" for fold, count in folds.items()))
-    except ValueError as error:
-        tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
-        logging.warning("no folds: %s As it is: %s.", error, tested)
-    logging.info(slicing(first["image"], manifest.slice_axis, first.get("frame")))
-
-
-def make_manifest(options: argparse.Namespace) -> None:
-    """Write a manifest of what is there."""
-    from medssl.data.converters import from_nnssl, from_nnunet, from_table
-    from medssl.data.scan_folder import scan_folder
-    from medssl.data.write_manifest import write_manifest
-
-    sources = {
-        "scan": lambda: scan_folder(options.root, options.pattern, options.label),
-        "nnunet": lambda: from_nnunet(options.root),
-        "nnssl": lambda: from_nnssl(options.file, options.root),
-        "csv": lambda: from_table(options.file),
-    }
-    facts: dict[str, Any] = dict(sources[options.source]())
-    told = {
-        "name": options.name,
-        "modality": options.modality and {"0": options.modality},
-        "labels": options.labels and {str(number): name for number, name in enumerate(options.labels)},
-        "slice_axis": options.slice_axis,
-        "spacing": options.spacing,
-        "window": options.window,
-    }
-    facts |= {key: value for key, value in told.items() if value is not None}
-    output = options.output or options.root / "manifest.json"
-    manifest = write_manifest(facts, options.root, output)
-    logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
-
-
-def inspect_data(options: argparse.Namespace) -> None:
-    """Inspect a data set; what stops a case is an error."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    import torch
-
-    from medssl.inspection import inspect, write_page
-    from medssl.inspection.page import lines
-
-    # One thread each: as many processes as cores leave none for more.
-    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-        inspection = inspect(options.path, options.output, executor, options.root, options.against)
-    page = write_page(inspection, options.output)
-    logging.info("\n".join(lines(inspection)))
-    logging.info("page: %s", page)
-    if not inspection.sound:
-        raise ValueError(f"{inspection.name} cannot be used as it is: see above, or {page}.")
-
-
-def make_phantoms(options: argparse.Namespace) -> None:
-    """Write phantoms."""
-    from medssl.data import write_phantoms
-
-    count = {} if options.subjects is None else {"num_subjects": options.subjects}
-    logging.info("wrote %s", write_phantoms(options.folder, seed=options.seed, **count))
-
-
-def prepare_store(options: argparse.Namespace) -> None:
-    """Write a slice store of every image that a manifest names."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    import torch
-
-    from medssl.data import load_manifest, prepare, pretrain_records, store_recipe
-
-    manifest = load_manifest(options.path, options.root)
-    superpixels = None
-    if options.superpixels:
-        scale, sigma, min_size = options.superpixels
-        superpixels = {"scale": scale, "sigma": sigma, "min_size": min_size}
-    recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
-    records = pretrain_records(manifest, fold=None, transductive=True)
-    # One thread each: as many processes as cores leave none for more.
-    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-        prepare(records, options.output, recipe, executor)
-    logging.info("%d volumes are in %s", len(records), options.output)
-
-
-def show_superpixels(options: argparse.Namespace) -> None:
-    """Table what settings of super-pixels make of a data set, and draw them."""
-    from itertools import product
-
-    from medssl.benchmark import compare_superpixels
-    from medssl.data import load_manifest
-
-    manifest = load_manifest(options.path, options.root)
-    settings = product(options.scale, options.sigma, options.min_size)
-    table = compare_superpixels(manifest, settings, options.spacing, options.cases, options.output)
-    logging.info(
-        "%s\nsizes in pixels; Dice of a network that gives every region the label most of its pixels have\npicture: %s",
-        table.round(2).to_string(),
-        options.output,
-    )
-
-
-def show_embeddings(options: argparse.Namespace) -> None:
-    """Draw what a checkpoint makes of the pixels."""
-    from medssl.benchmark import plot_embeddings
-    from medssl.data import load_manifest
-
-    manifest = load_manifest(options.path, options.root)
-    picture = plot_embeddings(
-        options.checkpoint, manifest, options.output, num_cases=options.cases, num_clusters=options.clusters
-    )
-    logging.info("picture: %s", picture)
 
 
 def spacing(text: str) -> float | None:
@@ -303,13 +173,6 @@ def positive(text: str) -> int:
 def number(text: str) -> int | float:
     """Return a number, whole if it is written so."""
     return int(text) if text.isdecimal() else float(text)
-
-
-def print_path(options: argparse.Namespace) -> None:
-    """Print a path, bare, for use in a shell."""
-    from medssl.resources import resource
-
-    sys.stdout.write(f"{resource(options.name)}\n")
 
 
 if __name__ == "__main__":

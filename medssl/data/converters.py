@@ -85,6 +85,8 @@ def from_table(file: str | Path) -> dict[str, list[Record]]:
     if "image" not in table or (strange := [name for name in table if name not in known]):
         came = list(table) if "image" not in table else strange
         raise ValueError(f"{file} must have a column image, and may have {', '.join(known[1:])}; got {came}.")
+    if table.empty:
+        raise ValueError(f"{file} must have a row for every scan, it has none.")
     records: dict[str, list[Record]] = {}
     for row in table.to_dict("records"):
         record: Record = {str(key): value for key, value in row.items() if value != ""}

@@ -23,7 +23,7 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
 
     Returns:
         Records with ``case_id``, the field ``case`` or all fields in order; ``subject_id``, the field ``subject`` or
-        the case; ``frame``, where there is such a field; and paths, sorted by case.
+        the case; and paths, sorted by case.
 
     Raises:
         FileNotFoundError: if there is no such folder, or nothing in it fits.
@@ -51,8 +51,6 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
             raise ValueError(f"{taken[case]} and {path} would both be case {case!r}; give the pattern another field.")
         taken[case] = path
         record: Record = {"case_id": case, "subject_id": values.get("subject", case), "image": path}
-        if values.get("frame", "").isdecimal():
-            record["frame"] = max(1, int(values["frame"]))
         mask = label.format(**values) if label else None
         if mask is not None and (root / mask).exists():
             record["label"] = mask

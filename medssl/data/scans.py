@@ -1,11 +1,10 @@
 """The scans that lie in a folder."""
 
-import math
 from pathlib import Path
 
 from nibabel.affines import voxel_sizes
 
-from medssl.readers import NIBABEL, SUFFIXES, ScanError, check_volume, read_header, read_scan
+from medssl.readers import NIBABEL, SUFFIXES, ScanError, check_volume, promised_bytes, read_header, read_scan
 from medssl.transforms.spacing import voxel_axis
 
 
@@ -64,8 +63,7 @@ def fault(path: Path) -> str | None:
             return None
         scan = read_header(path)
         check_volume(scan, path)
-        promised = scan.dataobj.offset + math.prod(scan.shape) * scan.dataobj.dtype.itemsize
-        if length(path) != promised % 2**32:
+        if length(path) != promised_bytes(scan) % 2**32:
             read_scan(path)  # cut off, which raises, compressed in parts, or tags at its end
     except ScanError as error:
         return error.reason

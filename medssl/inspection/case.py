@@ -153,7 +153,6 @@ def check_image(image: MetaTensor, file: str, manifest: Manifest, case: Case) ->
         "shape": list(shape),
         "axes": "".join(nib.aff2axcodes(affine)),
         "slices": shape[axis],
-        "spacing": [sizes[axis].round(3), *np.sort(np.delete(sizes, axis)).round(3).tolist()],
         "intensities": [round(float(value), 2) for value in spread],
     }
     with case.noting("slice_axis", file):

@@ -105,7 +105,8 @@ def inspect_cases(manifest: Manifest, folder: Path, executor: Executor) -> Itera
 def stamp_of(record: dict[str, Any], section: str, manifest: Manifest) -> list[Any]:
     """Return what a case's findings depend on."""
     files = [Path(record[key]) for key in ("image", "label") if key in record]
-    states = [[file.stat().st_size, file.stat().st_mtime_ns] if file.exists() else None for file in files]
+    parts = [sorted(file.iterdir()) if file.is_dir() else [file] for file in files]  # a DICOM series is a folder
+    states = [[part.stat().st_size, part.stat().st_mtime_ns] for each in parts for part in each if part.exists()]
     return [LAYOUT, __version__, manifest.sha256, section, record, states]
 
 
@@ -150,7 +151,7 @@ def unexpected(cases: Sequence[Case], manifest: Manifest) -> Iterator[Finding]:
         if facts and "slices" in expected and not expected["slices"][0] <= facts["slices"] <= expected["slices"][1]:
             text = f"it has {facts['slices']} slices, expected are {' to '.join(map(str, expected['slices']))}"
             yield Finding("expected", case.case_id, "", text)
-        if facts and "spacing_mm" in expected:
+        if "spacing" in facts and "spacing_mm" in expected:
             low, high = expected["spacing_mm"]
             if any(not a - 0.01 <= side <= b + 0.01 for a, side, b in zip(low, facts["spacing"], high, strict=True)):
                 text = f"its voxels are {facts['spacing']} mm, expected are {low} to {high}"

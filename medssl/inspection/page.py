@@ -13,6 +13,8 @@ from medssl import __version__, atomic
 from medssl.inspection.data_set import Inspection
 from medssl.readers import KINDS
 
+KEPT = ("case_id", "subject_id", "section", "facts", "voxels")  # of a case, beside the findings
+
 
 def write_page(inspection: Inspection, folder: str | Path) -> Path:
     """Write ``inspection.json`` and ``inspection.html``, one file that needs no other, into a folder.
@@ -36,9 +38,6 @@ def write_page(inspection: Inspection, folder: str | Path) -> Path:
     return folder / "inspection.html"
 
 
-KEPT = ("case_id", "subject_id", "section", "facts", "voxels")  # of a case, beside the findings
-
-
 def counts(inspection: Inspection) -> dict[str, int]:
     """Return how often every kind was found, what stops a case first."""
     found = Counter(finding.code for finding in inspection.findings)
@@ -48,12 +47,8 @@ def counts(inspection: Inspection) -> dict[str, int]:
 def lines(inspection: Inspection) -> Iterator[str]:
     """Yield an inspection as text, a finding a line."""
     for finding in inspection.findings:
-        place = ": ".join(part for part in (finding.case_id, finding.file) if part)
-        text = (
-            finding.text
-            if finding.file and finding.file in finding.text
-            else ": ".join(filter(None, (place, finding.text)))
-        )
+        file = "" if finding.file in finding.text else finding.file  # errors of transforms name it themselves
+        text = ": ".join(part for part in (finding.case_id, file, finding.text) if part)
         yield f"{'refused' if finding.stops else 'note'} [{finding.code}] {text}"
     stopped = {finding.case_id for finding in inspection.findings if finding.stops}
     yield f"{inspection.name}: {len(inspection.cases)} cases, {len(stopped)} with something that stops them"

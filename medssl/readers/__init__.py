@@ -1,6 +1,17 @@
 """Scans of every format, read to their end."""
 
 from medssl.readers.faults import KINDS, Kind, ScanError
-from medssl.readers.scan import NIBABEL, SUFFIXES, check_volume, doubts, read_header, read_scan
+from medssl.readers.scan import NIBABEL, SUFFIXES, check_volume, doubts, promised_bytes, read_header, read_scan
 
-__all__ = ["KINDS", "NIBABEL", "SUFFIXES", "Kind", "ScanError", "check_volume", "doubts", "read_header", "read_scan"]
+__all__ = [
+    "KINDS",
+    "NIBABEL",
+    "SUFFIXES",
+    "Kind",
+    "ScanError",
+    "check_volume",
+    "doubts",
+    "promised_bytes",
+    "read_header",
+    "read_scan",
+]

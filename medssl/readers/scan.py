@@ -9,12 +9,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from medssl.readers.faults import ScanError
+from medssl.readers.geometry import shear, spans_space
 
 NIBABEL = (".nii", ".nii.gz", ".mgh", ".mgz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
@@ -84,7 +84,7 @@ def read_header(file: str | Path) -> SpatialImage:
 def read_whole(file: Path) -> SpatialImage:
     """Return a NIfTI or MGH scan that lies in memory, and whose file was read to the end."""
     image = read_header(file)
-    promised = image.dataobj.offset + math.prod(image.shape) * image.dataobj.dtype.itemsize
+    promised = promised_bytes(image)
     try:
         with file.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
@@ -99,6 +99,11 @@ def read_whole(file: Path) -> SpatialImage:
     if more:
         raise ScanError("too_large", file, f"{MAX_TAIL} bytes and more follow the {promised} that its header promises")
     return type(image).from_bytes(data + tail)
+
+
+def promised_bytes(image: SpatialImage) -> int:
+    """Return how many bytes a header promises, itself included."""
+    return int(image.dataobj.offset + math.prod(image.shape) * image.dataobj.dtype.itemsize)
 
 
 def check_volume(image: SpatialImage, file: str | Path, frame: int | None = None) -> None:
@@ -117,15 +122,10 @@ def check_volume(image: SpatialImage, file: str | Path, frame: int | None = None
         came = "none is named" if frame is None else f"frame {frame} is not among them"
         raise ScanError("not_a_volume", file, f"it holds {frames} frames, counted from 1, and {came}")
     affine = np.asarray(image.affine)
-    sizes = voxel_sizes(affine)
-    if not np.isfinite(affine).all() or not (sizes > 0).all():
-        raise ScanError("geometry", file, f"its affine must be finite and its voxels have a size, {affine.tolist()}")
-    axes = affine[:3, :3] / sizes
-    if abs(np.linalg.det(axes)) < 1e-6:
-        raise ScanError("geometry", file, f"its axes lie in a plane, its affine is {affine.tolist()}")
-    off = np.abs(axes.T @ axes - np.eye(3)).max()
-    if off > 1e-3:
-        raise ScanError("geometry", file, f"its axes are {np.degrees(np.arcsin(off)):.1f} degrees off right angles")
+    if not spans_space(affine):
+        raise ScanError("geometry", file, f"its affine must be finite and span three axes, it is {affine.tolist()}")
+    if angle := shear(affine):
+        raise ScanError("geometry", file, f"its axes are {angle:.1f} degrees off right angles")
 
 
 def one_frame(image: SpatialImage, frame: int | None) -> SpatialImage:

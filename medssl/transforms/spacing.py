@@ -16,6 +16,7 @@ from monai.transforms.spatial.functional import orientation
 from monai.utils import TraceKeys, ensure_tuple_rep
 from nibabel.affines import voxel_sizes
 
+from medssl.readers.geometry import shear, spans_space
 from medssl.transforms.origin import origin
 
 # Slices are numbered in the direction of the letter; within them rows and columns run as a radiologist looks at them.
@@ -103,11 +104,10 @@ class ResampleToSpacing(InvertibleTransform):
                 f"an affine must be finite and span three axes, got {affine.tolist()}{origin(volume)}; "
                 "repair the header or leave the case out."
             )
-        cosine = np.abs((affine[:3, :3] / sizes).T @ (affine[:3, :3] / sizes) - np.eye(3)).max()
-        if cosine > 1e-3:
+        if angle := shear(affine):
             raise ValueError(
-                f"the axes of a volume must be at right angles, got them {np.degrees(np.arcsin(cosine)):.1f} degrees "
-                f"off{origin(volume)}; resample it to a grid without shear first."
+                f"the axes of a volume must be at right angles, got them {angle:.1f} degrees off{origin(volume)}; "
+                "resample it to a grid without shear first."
             )
         if self.slice_axis != "largest_spacing":
             return self.slice_axis
@@ -118,13 +118,6 @@ class ResampleToSpacing(InvertibleTransform):
             )
         letter = nib.aff2axcodes(affine)[int(sizes.argmax())]
         return {"I": "S", "P": "A", "L": "R"}.get(letter, letter)
-
-
-def spans_space(affine: np.ndarray) -> bool:
-    """Whether an affine is finite and its axes do not lie in a plane."""
-    sizes = voxel_sizes(affine)
-    finite = np.isfinite(affine).all() and (sizes > 0).all()
-    return bool(finite and abs(np.linalg.det(affine[:3, :3] / sizes)) >= 1e-6)
 
 
 def voxel_axis(affine: np.ndarray, slice_axis: str) -> int:

@@ -26,9 +26,9 @@ def test_a_pattern_says_what_is_whose(tmp_path):
     )
     assert [record["case_id"] for record in found["training"]] == ["p1_12"]
     assert found["training"][0]["label"] == "p1/p1_frame12_gt.nii.gz"
-    assert [(r["case_id"], r["subject_id"], r["frame"]) for r in found["unlabeled"]] == [
-        ("p1_01", "p1", 1),
-        ("p2_03", "p2", 3),
+    assert [(r["case_id"], r["subject_id"]) for r in found["unlabeled"]] == [
+        ("p1_01", "p1"),
+        ("p2_03", "p2"),
     ]
 
 
@@ -153,6 +153,7 @@ def test_rows_of_a_table_become_records(tmp_path):
     ("table", "message"),
     [
         ("picture\na.nii.gz\n", r"must have a column image, .* got \['picture'\]"),
+        ("image,label\n", "must have a row for every scan, it has none"),
         ("image,colour\na.nii.gz,red\n", r"got \['colour'\]"),
         (
             "image,section\na.nii.gz,train\n",

@@ -1,0 +1,145 @@
+"""What each command of ``python -m medssl`` does; ``__main__`` has their options."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+
+# Each command imports what it needs: torch and MONAI take seconds, which printing a path can do without.
+def run_demo(options: argparse.Namespace) -> None:
+    """The whole loop on phantoms."""
+    from medssl.demo import demo
+
+    demo(options.output)
+
+
+def check_manifest(options: argparse.Namespace) -> None:
+    """Load a manifest with all its checks and say what it holds."""
+    from medssl.data import load_manifest
+    from medssl.data.scans import slicing
+    from medssl.data.splits import fold_subjects, own_test
+
+    manifest = load_manifest(options.path, options.root)
+    first = (manifest.training + manifest.unlabeled + manifest.validation + manifest.test)[0]
+    logging.info(manifest.summary())
+    try:
+        folds = {fold: len(subjects) for fold, subjects in sorted(fold_subjects(manifest).items())}
+        logging.info("folds: %s", ", ".join(f"{fold} ({count} subjects)" for fold, count in folds.items()))
+    except ValueError as error:
+        tested = "its own test section is what --fold '$None' tests on" if own_test(manifest) else "nothing to test on"
+        logging.warning("no folds: %s As it is: %s.", error, tested)
+    logging.info(slicing(first["image"], manifest.slice_axis, first.get("frame")))
+
+
+def make_manifest(options: argparse.Namespace) -> None:
+    """Write a manifest of what is there."""
+    from medssl.data.converters import from_nnssl, from_nnunet, from_table
+    from medssl.data.scan_folder import scan_folder
+    from medssl.data.write_manifest import write_manifest
+
+    sources = {
+        "scan": lambda: scan_folder(options.root, options.pattern, options.label),
+        "nnunet": lambda: from_nnunet(options.root),
+        "nnssl": lambda: from_nnssl(options.file, options.root),
+        "csv": lambda: from_table(options.file),
+    }
+    facts: dict[str, Any] = dict(sources[options.source]())
+    told = {
+        "name": options.name,
+        "modality": options.modality and {"0": options.modality},
+        "labels": options.labels and {str(number): name for number, name in enumerate(options.labels)},
+        "slice_axis": options.slice_axis,
+        "spacing": options.spacing,
+        "window": options.window,
+    }
+    facts |= {key: value for key, value in told.items() if value is not None}
+    output = options.output or options.root / "manifest.json"
+    manifest = write_manifest(facts, options.root, output)
+    logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
+
+
+def inspect_data(options: argparse.Namespace) -> None:
+    """Inspect a data set; what stops a case is an error."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    import torch
+
+    from medssl.inspection import inspect, write_page
+    from medssl.inspection.page import lines
+
+    # One thread each: as many processes as cores leave none for more.
+    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        inspection = inspect(options.path, options.output, executor, options.root, options.against)
+    page = write_page(inspection, options.output)
+    logging.info("\n".join(lines(inspection)))
+    logging.info("page: %s", page)
+    if not inspection.sound:
+        raise ValueError(f"{inspection.name} cannot be used as it is: see above, or {page}.")
+
+
+def make_phantoms(options: argparse.Namespace) -> None:
+    """Write phantoms."""
+    from medssl.data import write_phantoms
+
+    count = {} if options.subjects is None else {"num_subjects": options.subjects}
+    logging.info("wrote %s", write_phantoms(options.folder, seed=options.seed, **count))
+
+
+def prepare_store(options: argparse.Namespace) -> None:
+    """Write a slice store of every image that a manifest names."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    import torch
+
+    from medssl.data import load_manifest, prepare, pretrain_records, store_recipe
+
+    manifest = load_manifest(options.path, options.root)
+    superpixels = None
+    if options.superpixels:
+        scale, sigma, min_size = options.superpixels
+        superpixels = {"scale": scale, "sigma": sigma, "min_size": min_size}
+    recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
+    records = pretrain_records(manifest, fold=None, transductive=True)
+    # One thread each: as many processes as cores leave none for more.
+    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        prepare(records, options.output, recipe, executor)
+    logging.info("%d volumes are in %s", len(records), options.output)
+
+
+def show_superpixels(options: argparse.Namespace) -> None:
+    """Table what settings of super-pixels make of a data set, and draw them."""
+    from itertools import product
+
+    from medssl.benchmark import compare_superpixels
+    from medssl.data import load_manifest
+
+    manifest = load_manifest(options.path, options.root)
+    settings = product(options.scale, options.sigma, options.min_size)
+    table = compare_superpixels(manifest, settings, options.spacing, options.cases, options.output)
+    logging.info(
+        "%s\nsizes in pixels; Dice of a network that gives every region the label most of its pixels have\npicture: %s",
+        table.round(2).to_string(),
+        options.output,
+    )
+
+
+def show_embeddings(options: argparse.Namespace) -> None:
+    """Draw what a checkpoint makes of the pixels."""
+    from medssl.benchmark import plot_embeddings
+    from medssl.data import load_manifest
+
+    manifest = load_manifest(options.path, options.root)
+    picture = plot_embeddings(
+        options.checkpoint, manifest, options.output, num_cases=options.cases, num_clusters=options.clusters
+    )
+    logging.info("picture: %s", picture)
+
+
+def print_path(options: argparse.Namespace) -> None:
+    """Print a path, bare, for use in a shell."""
+    from medssl.resources import resource
+
+    sys.stdout.write(f"{resource(options.name)}\n")
