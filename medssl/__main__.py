@@ -12,6 +12,8 @@ from pathlib import Path
 from medssl import __version__
 from medssl import commands as run
 
+VERBS = ("check", "scan", "recipe", "nnunet", "nnssl", "csv")  # of `manifest`
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
@@ -21,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["manifest"] and not {*given[1:2]} & {"check", "scan", "nnunet", "nnssl", "csv", "-h", "--help"}:
+    if given[:1] == ["manifest"] and not {*given[1:2]} & {*VERBS, "-h", "--help"}:
         given.insert(1, "check")
     options = parser().parse_args(given)
     try:
@@ -51,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=run.run_demo)
 
     manifest = commands.add_parser("manifest", help="check a manifest, or make one of a folder, a table, a data set")
-    verbs = manifest.add_subparsers(required=True, metavar="check|scan|nnunet|nnssl|csv")
+    verbs = manifest.add_subparsers(required=True, metavar="|".join(VERBS))
     check = verbs.add_parser("check", help="list every problem; `manifest PATH` is short for it")
     check.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     check.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
@@ -59,7 +61,16 @@ def parser() -> argparse.ArgumentParser:
     scan = verbs.add_parser("scan", help="of the files of a folder, by their names")
     scan.add_argument("root", type=Path, metavar="folder")
     scan.add_argument("--pattern", required=True, help="of the images, such as 'images/{subject}_{case}.nii.gz'")
-    scan.add_argument("--label", help="of the labels, such as 'labels/{subject}_{case}.nii.gz'")
+    scan.add_argument(
+        "--label", help="of the labels, such as 'labels/{subject}_{case}.nii.gz', or '{case}/{organ}.nrrd': a file each"
+    )
+    recipe = verbs.add_parser("recipe", help="of a public data set, as it is downloaded")
+    recipe.add_argument("recipe", help="name of one that comes with medssl, or a YAML file")
+    recipe.add_argument("root", type=Path, metavar="folder")
+    for verb in (scan, recipe):
+        verb.add_argument(
+            "--workers", type=positive, default=os.cpu_count(), help="cases at a time that labels are joined of"
+        )
     nnunet = verbs.add_parser("nnunet", help="of a folder of nnU-Net v2")
     nnunet.add_argument("root", type=Path, metavar="folder")
     nnssl = verbs.add_parser("nnssl", help="of a pretrain_data.json of nnssl")
@@ -67,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     for verb in (nnssl, csv):
         verb.add_argument("file", type=Path)
         verb.add_argument("--root", type=Path, required=True, help="folder that the paths start from")
-    for verb in (scan, nnunet, nnssl, csv):
+    for source, verb in {"scan": scan, "recipe": recipe, "nnunet": nnunet, "nnssl": nnssl, "csv": csv}.items():
         verb.add_argument("--output", type=Path, help="file to write; default: manifest.json in the folder")
         verb.add_argument("--name", help="of the data set; default: the folder's")
         verb.add_argument("--modality", help="CT, MR, ...")
@@ -77,11 +88,7 @@ def parser() -> argparse.ArgumentParser:
             "--spacing", nargs=3, type=spacing, metavar=("DEPTH", "HEIGHT", "WIDTH"), help="mm, or None for the file's"
         )
         verb.add_argument("--window", type=json.loads, help="such as '{\"hu\": [-160, 240]}'")
-        verb.set_defaults(command=run.make_manifest)
-    scan.set_defaults(source="scan")
-    nnunet.set_defaults(source="nnunet")
-    nnssl.set_defaults(source="nnssl")
-    csv.set_defaults(source="csv")
+        verb.set_defaults(command=run.make_manifest, source=source)
 
     inspect = commands.add_parser("inspect", help="read every file of a manifest to its end; show all that is wrong")
     inspect.add_argument("path", help="file, or the name of a manifest that comes with medssl")

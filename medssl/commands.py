@@ -37,16 +37,9 @@ def check_manifest(options: argparse.Namespace) -> None:
 def make_manifest(options: argparse.Namespace) -> None:
     """Write a manifest of what is there."""
     from medssl.data.converters import from_nnssl, from_nnunet, from_table
-    from medssl.data.scan_folder import scan_folder
+    from medssl.data.recipes import choose, read_recipe
     from medssl.data.write_manifest import write_manifest
 
-    sources = {
-        "scan": lambda: scan_folder(options.root, options.pattern, options.label),
-        "nnunet": lambda: from_nnunet(options.root),
-        "nnssl": lambda: from_nnssl(options.file, options.root),
-        "csv": lambda: from_table(options.file),
-    }
-    facts: dict[str, Any] = dict(sources[options.source]())
     told = {
         "name": options.name,
         "modality": options.modality and {"0": options.modality},
@@ -55,10 +48,32 @@ def make_manifest(options: argparse.Namespace) -> None:
         "spacing": options.spacing,
         "window": options.window,
     }
-    facts |= {key: value for key, value in told.items() if value is not None}
+    told = {key: value for key, value in told.items() if value is not None}
+    sources = {
+        "scan": lambda: of_files(
+            {"layout": {"training": {"image": options.pattern, "label": options.label}}, **told}, options
+        ),
+        "recipe": lambda: of_files(choose(read_recipe(options.recipe), options.labels) | told, options),
+        "nnunet": lambda: from_nnunet(options.root),
+        "nnssl": lambda: from_nnssl(options.file, options.root),
+        "csv": lambda: from_table(options.file),
+    }
     output = options.output or options.root / "manifest.json"
-    manifest = write_manifest(facts, options.root, output)
+    manifest = write_manifest({**sources[options.source](), **told}, options.root, output)
     logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
+
+
+def of_files(recipe: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a recipe makes of a folder."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    import torch
+
+    from medssl.data.recipes import from_recipe
+
+    # One thread each: as many processes as cores leave none for more.
+    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        return from_recipe(recipe, options.root, executor)
 
 
 def inspect_data(options: argparse.Namespace) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medssl.data.manifest_checks import Record
+from medssl.readers.dicom_series import holds_images
+from medssl.readers.rt_struct import is_rt_struct
 
-FIELD = re.compile(r"\{(\w+)\}")
+FIELD = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+ORGAN = "organ"  # the field of a label's pattern that tells the files of one case apart
 
 
 def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dict[str, list[Record]]:
@@ -17,30 +21,37 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     Args:
         root: folder that paths start from.
         pattern: of the images, with a field for every part that differs, such as
-            ``"{subject}/{subject}_frame{frame}.nii.gz"``; a field does not reach over a slash, and is the same wherever
-            it stands twice. A pattern that ends in a slash names folders, those of DICOM series.
-        label: pattern of the labels, of fields of the images' alone.
+            ``"{subject}/{subject}_frame{frame}.nii.gz"``. A field does not reach over a slash, and is the same wherever
+            it stands twice; a regular expression after a colon narrows it: ``{case:ct_.*}``. A ``*`` stands for
+            anything but a slash. A pattern that ends in a slash names folders, those of DICOM series; what else lies
+            in folders, such as RTSTRUCT, is passed over.
+        label: pattern of the labels, of fields of the images' alone. With a field ``{organ}`` besides it names a file
+            for every organ; one that ends in ``.dcm`` RTSTRUCT, one that ends in a slash folders of slices: these are
+            for :py:func:`medssl.data.label_maps.join_labels`.
 
     Returns:
         Records with ``case_id``, the field ``case`` or all fields in order; ``subject_id``, the field ``subject`` or
-        the case; and paths, sorted by case.
+        the case; and paths, sorted by case, those of labels by organ where there is a file for each.
 
     Raises:
         FileNotFoundError: if there is no such folder, or nothing in it fits.
         ValueError: for a pattern without a field, or a label's field that the images do not have; if two scans have
-            one case_id, or labels are there that belong to no image.
+            one case_id, a case has two labels, or labels are there that belong to no image.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root.absolute()}; give the one that the scans lie in.")
-    fields = list(dict.fromkeys(FIELD.findall(pattern)))
+    fields = fields_of(pattern)
     if not fields:
         raise ValueError(f"a pattern must have a field, such as {{case}}.nii.gz, got {pattern!r}.")
-    if strange := sorted(set(FIELD.findall(label or "")) - set(fields)):
+    if strange := sorted(set(fields_of(label or "")) - {*fields, ORGAN}):
         raise ValueError(f"the label's pattern may use {', '.join(fields)}, got {', '.join(strange)}.")
-    found = [(path, match.groupdict()) for path in paths(root, pattern) if (match := fit(pattern, path))]
-    masks = {label.format(**values) for _, values in found} if label else set()
-    found = [(path, values) for path, values in found if path not in masks]  # some fit the images' pattern as well
+    every = list_paths(root)
+    labels = find_labels(root, every, label, fields) if label is not None else {}
+    masks = {path for of_case in labels.values() for path in of_case.values()}
+    found = [(path, values) for path, values in matches(every, pattern) if path not in masks]
+    if pattern.endswith("/"):
+        found = [(path, values) for path, values in found if holds_images(root / path)]
     if not found:
         raise FileNotFoundError(f"nothing in {root.absolute()} fits {pattern!r}; it holds {examples(root)}.")
     records: dict[str, list[Record]] = {"training": [], "unlabeled": []}
@@ -51,37 +62,69 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
             raise ValueError(f"{taken[case]} and {path} would both be case {case!r}; give the pattern another field.")
         taken[case] = path
         record: Record = {"case_id": case, "subject_id": values.get("subject", case), "image": path}
-        mask = label.format(**values) if label else None
-        if mask is not None and (root / mask).exists():
-            record["label"] = mask
+        if of_case := labels.pop(key_of(values, label), None):
+            record["label"] = of_case.get("") or of_case
         records["training" if "label" in record else "unlabeled"].append(record)
-    if label is not None:
-        used = {record["label"] for record in records["training"]}
-        if lost := sorted({path for path in paths(root, label) if fit(label, path)} - used):
-            raise ValueError(
-                f"{len(lost)} labels belong to no image, such as {lost[0]}; correct the patterns, or move them away."
-            )
+    if labels:
+        lost = sorted(path for of_case in labels.values() for path in of_case.values())
+        raise ValueError(
+            f"{len(lost)} labels belong to no image, such as {lost[0]}; correct the patterns, or move them away."
+        )
     return records
 
 
-def paths(root: Path, pattern: str) -> list[str]:
-    """Return the paths below a folder that a pattern may name, files or, where it ends in a slash, folders."""
-    wanted = Path.is_dir if pattern.endswith("/") else Path.is_file
-    every = (path for path in root.rglob("*") if not any(part.startswith(".") for part in path.relative_to(root).parts))
-    return [path.relative_to(root).as_posix() for path in every if wanted(path)]
+def find_labels(root: Path, every: list[str], label: str, fields: list[str]) -> dict[Any, dict[str, str]]:
+    """Return the label files of every case, by organ; the key of a single one is empty."""
+    found: dict[Any, dict[str, str]] = {}
+    for path, values in matches(every, label):
+        if label.endswith(".dcm") and not is_rt_struct(root / path):
+            continue
+        of_case, organ = found.setdefault(key_of(values, label), {}), values.get(ORGAN, "")
+        if organ in of_case:
+            raise ValueError(f"{of_case[organ]} and {path} would both be the label of one case; narrow the pattern.")
+        of_case[organ] = path
+    return found
 
 
-def fit(pattern: str, path: str) -> re.Match[str] | None:
-    """Match a path with a pattern, a group for every field."""
+def key_of(values: Mapping[str, str], label: str | None) -> tuple[str, ...]:
+    """Return what the image and the label of a case have in common."""
+    return tuple(values[field] for field in fields_of(label or "") if field != ORGAN)
+
+
+def fields_of(pattern: str) -> list[str]:
+    """Return the names of a pattern's fields, in order."""
+    return list(dict.fromkeys(name for name, _ in FIELD.findall(pattern)))
+
+
+def list_paths(root: Path) -> list[str]:
+    """Return all paths below a folder, of folders with a slash at their end; what starts with a dot is left out."""
+    every = [path for path in root.rglob("*") if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    return [f"{path.relative_to(root).as_posix()}{'/' if path.is_dir() else ''}" for path in every]
+
+
+def matches(paths: list[str], pattern: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the paths that fit a pattern, folders without their slash, with the values of its fields."""
+    expression = re.compile(regular(pattern))
+    return [(path.rstrip("/"), found.groupdict()) for path in paths if (found := expression.fullmatch(path))]
+
+
+def regular(pattern: str) -> str:
+    """Return a pattern as a regular expression, a group for every field."""
     seen: set[str] = set()
     expression = ""
-    for number, part in enumerate(FIELD.split(pattern.rstrip("/"))):
-        if number % 2 == 0:
-            expression += re.escape(part)
-        else:
-            expression += f"(?P={part})" if part in seen else f"(?P<{part}>[^/]+?)"
-            seen.add(part)
-    return re.fullmatch(expression, path)
+    end = 0
+    for field in FIELD.finditer(pattern):
+        name, narrowed = field.groups()
+        expression += fixed(pattern[end : field.start()])
+        expression += f"(?P={name})" if name in seen else f"(?P<{name}>{narrowed or '[^/]+?'})"
+        seen.add(name)
+        end = field.end()
+    return expression + fixed(pattern[end:])
+
+
+def fixed(text: str) -> str:
+    """Return what stands between fields as a regular expression."""
+    return "[^/]*".join(map(re.escape, text.split("*")))
 
 
 def natural(path: str) -> list[Any]:

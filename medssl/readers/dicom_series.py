@@ -62,6 +62,20 @@ def series_files(folder: Path) -> list[Path]:
     return [files[number] for number in order]
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether a folder holds DICOM images, by the first headers alone."""
+    return any(is_image(file) for file in sorted(folder.iterdir()))
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file is a DICOM image, whole or not."""
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality", "Rows"])
+    except (InvalidDicomError, OSError):
+        return False
+    return "Rows" in header and header.get("Modality") not in NO_IMAGES
+
+
 def image_header(file: Path) -> pydicom.Dataset | None:
     """Return what a DICOM file says of its image, or None where it holds none."""
     if not file.is_file():

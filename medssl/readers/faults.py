@@ -78,3 +78,7 @@ class ScanError(ValueError):
     def __init__(self, code: str, file: str | Path, reason: str) -> None:
         self.code, self.file, self.reason = code, str(file), reason
         super().__init__(f"{file}: {reason}; {KINDS[code].remedy}.")
+
+    def __reduce__(self) -> tuple[type[ScanError], tuple[str, str, str]]:
+        """Let it cross from one process to another."""
+        return ScanError, (self.code, self.file, self.reason)

@@ -3,6 +3,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import write_series
 
 from medssl.__main__ import main
 from medssl.data import ManifestError, load_manifest
@@ -39,7 +40,9 @@ def test_cases_come_in_the_order_of_their_numbers(tmp_path):
 
 def test_folders_of_dicom_are_named_by_a_slash(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / name / "ct").mkdir(parents=True)
+        (tmp_path / name).mkdir()
+        write_series(tmp_path / name / "ct", depth=1)
+    (tmp_path / "c" / "ct").mkdir(parents=True)  # holds no image
     assert [r["image"] for r in scan_folder(tmp_path, "{case}/ct/")["unlabeled"]] == ["a/ct", "b/ct"]
 
 

@@ -3,34 +3,10 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
+from dicom_files import write_series
 from pydicom.uid import generate_uid
 
 from medssl.readers import ScanError, read_scan
-
-
-def write_series(folder, depth=8, uid=None, spacing=2.0, shift=0.0):
-    """A series of slices as a scanner stores it, last slice first; each is moved by ``shift`` mm along its rows."""
-    folder.mkdir(exist_ok=True)
-    voxels = np.random.default_rng(0).integers(-999, 999, (depth, 6, 7)).astype(np.int16)  # (z, y, x)
-    uid = uid or generate_uid()
-    for z in range(depth):
-        image = SimpleITK.GetImageFromArray(voxels[z])
-        image.SetSpacing([0.5, 0.5])
-        tags = {
-            "0008|0060": "CT",
-            "0020|000e": uid,
-            "0020|0032": f"{z * shift}\\0\\{z * spacing}",
-            "0020|0037": "1\\0\\0\\0\\1\\0",
-            "0018|0050": str(spacing),
-        }
-        for key, value in tags.items():
-            image.SetMetaData(key, value)
-        writer = SimpleITK.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"{uid[-6:]}_{depth - z:03d}.dcm"))
-        writer.Execute(image)
-    return voxels
 
 
 def refusal(folder):

@@ -1,0 +1,166 @@
+"""Manifests of data sets as they lie on the disk: which files are what, and what their labels are called."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm.auto import tqdm
+
+from medssl.data.label_maps import Organs, join_labels
+from medssl.data.manifest_checks import SECTIONS, Record
+from medssl.data.scan_folder import ORGAN, fields_of, natural, scan_folder
+from medssl.readers import read_header
+from medssl.resources import resource
+
+logger = logging.getLogger(__name__)
+
+OF_FILES = ("layout", "organs", "same_person", "manifest")  # what a recipe says of them; all else is the manifest's
+Recipe = Mapping[str, Any]
+
+
+def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[str, Any]:
+    """Return the keys of a manifest, and its records as they are found in a folder.
+
+    Args:
+        recipe: keys of a manifest, all of which may be missing, and
+
+            - ``layout``: by section, the patterns ``image`` and ``label`` of
+              :py:func:`medssl.data.scan_folder.scan_folder`. With ``frames: true`` every volume of a file is a record,
+              but those that the manifest has as files of their own. A section of which nothing is there is passed over.
+            - ``organs``: by id, what the files call a label, see :py:func:`medssl.data.label_maps.join_labels`. Not
+              needed where label maps hold the ids of the manifest, nor where organs are called as ``labels`` says.
+            - ``same_person``: groups of cases that are one person's.
+            - ``manifest``: one that comes with medssl, whose keys and records are taken.
+
+            Cases in ``known_bad`` of ``expected`` are left out.
+        root: folder of the data set.
+        executor: joins labels.
+
+    Raises:
+        FileNotFoundError: if nothing of it is in the folder.
+        ValueError: as of the patterns and the labels; for contours without ``labels``.
+    """
+    facts = {key: value for key, value in recipe.items() if key not in OF_FILES}
+    for section, records in find_records(recipe, Path(root)).items():
+        facts[section] = [*facts.get(section, []), *records]
+    labelled = [record for section in SECTIONS for record in facts.get(section, []) if "label" in record]
+    if "labels" not in facts and any(isinstance(record["label"], Mapping) for record in labelled):
+        organs = sorted({organ for record in labelled for organ in record["label"]}, key=natural)
+        facts["labels"] = {str(number): name for number, name in enumerate(["background", *organs])}
+    if labelled and ("organs" in recipe or by_name(recipe)):
+        joined = iter(join_labels(labelled, root, organs_of({**recipe, **facts}), executor))
+        for section in SECTIONS:
+            facts[section] = [next(joined) if "label" in record else record for record in facts.get(section, [])]
+    return facts
+
+
+def read_recipe(name: str | Path) -> dict[str, Any]:
+    """Return a recipe, with what it takes from a manifest.
+
+    Args:
+        name: of a recipe that comes with medssl, such as ``"btcv"``, or a YAML file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    file = Path(name)
+    if not file.is_file():
+        recipes = resource("data_manifests/recipes")
+        file = recipes / f"{name}.yaml"
+        if not file.is_file():
+            shipped = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+            raise FileNotFoundError(f"no recipe {str(name)!r}; medssl ships {shipped}, or give a YAML file.")
+    recipe: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if "manifest" in recipe:
+        recipe = json.loads(resource(f"data_manifests/{recipe['manifest']}.json").read_text(encoding="utf-8")) | recipe
+    numbered = {key: recipe[key] for key in ("modality", "labels", "canonical", "label_policy") if key in recipe}
+    return recipe | {key: {str(number): name for number, name in names.items()} for key, names in numbered.items()}
+
+
+def choose(recipe: Recipe, names: Sequence[str] | None) -> dict[str, Any]:
+    """Return a recipe with some of its labels, numbered anew.
+
+    Args:
+        recipe: one with ``labels``.
+        names: of the labels, in order, the background first; None takes the recipe as it is.
+
+    Raises:
+        ValueError: for names that it does not have.
+    """
+    if names is None:
+        return dict(recipe)
+    numbers = {name: number for number, name in recipe["labels"].items()}
+    if unknown := [name for name in names[1:] if name not in numbers]:
+        raise ValueError(f"labels must be among {', '.join(numbers)}, got {', '.join(unknown)}.")
+    organs = organs_of(recipe)
+    chosen = {str(number): name for number, name in enumerate(names)}
+    return {
+        **{key: value for key, value in recipe.items() if key not in ("canonical", "label_policy")},
+        "labels": chosen,
+        "organs": {int(number): organs[int(numbers[name])] for number, name in chosen.items() if number != "0"},
+    }
+
+
+def by_name(recipe: Recipe) -> bool:
+    """Whether labels are told apart by names, of files or of contours, rather than by ids."""
+    labels = [patterns["label"] for patterns in recipe["layout"].values() if patterns.get("label")]
+    return any(ORGAN in fields_of(label) or label.endswith(".dcm") for label in labels)
+
+
+def organs_of(recipe: Recipe) -> Organs:
+    """Return by what a recipe knows each of its labels."""
+    if "organs" in recipe:
+        return recipe["organs"]
+    if "labels" not in recipe:
+        raise ValueError("say which regions are labels: --labels background ..., as the files call them.")
+    names = by_name(recipe)
+    return {int(number): [name if names else int(number)] for number, name in recipe["labels"].items() if number != "0"}
+
+
+def find_records(recipe: Recipe, root: Path) -> dict[str, list[Record]]:
+    """Return the records of all sections that are there."""
+    persons = {case: group[0] for group in recipe.get("same_person", []) for case in group}
+    bad = set(recipe.get("expected", {}).get("known_bad", []))
+    own_files = {record["case_id"] for section in SECTIONS for record in recipe.get(section, [])}
+    found: dict[str, list[Record]] = {}
+    absent: list[FileNotFoundError] = []
+    for section, patterns in recipe["layout"].items():
+        try:
+            records = scan_folder(root, patterns["image"], patterns.get("label"))
+        except FileNotFoundError as error:
+            absent.append(error)
+            continue
+        unlabelled = records["unlabeled"]
+        if patterns.get("frames", False):
+            unlabelled = [frame for frame in frames(unlabelled, root) if frame["case_id"] not in own_files]
+        for name, listed in ((section, records["training"]), (section_of_images(section), unlabelled)):
+            for record in listed:
+                person = persons.get(record["case_id"], record["subject_id"])
+                if record["case_id"] in bad:
+                    logger.warning("%s is known to be bad: left out", record["case_id"])
+                else:
+                    found.setdefault(name, []).append({**record, "subject_id": person})
+    if not found:
+        raise absent[0]
+    for missing in absent:
+        logger.info("not there: %s", missing)
+    return found
+
+
+def section_of_images(section: str) -> str:
+    """Return where a section's records without labels belong."""
+    return "test" if section == "test" else "unlabeled"
+
+
+def frames(records: Sequence[Record], root: Path) -> Iterator[Record]:
+    """Yield a record for every volume of files that hold several."""
+    for record in tqdm(records, "counting frames", unit="file"):
+        shape = read_header(root / record["image"]).shape
+        for number in range(1, (shape[3] if len(shape) > 3 else 1) + 1):
+            yield {**record, "case_id": f"{record['case_id']}_frame{number:02d}", "frame": number}

@@ -1,0 +1,174 @@
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_files import rectangle, write_rt_struct, write_series
+from PIL import Image
+
+from medssl.__main__ import main
+from medssl.data import load_manifest
+from medssl.data.label_maps import join_labels
+from medssl.data.scan_folder import scan_folder
+from medssl.readers import ScanError, read_scan
+
+AFFINE = np.diag([-0.8, -0.8, 5.0, 1.0])
+
+
+@pytest.fixture
+def executor():
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+def save(file, voxels, affine=AFFINE):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.asarray(voxels), affine), file)
+
+
+def block(*ranges):
+    """A mask, 1 within the ranges."""
+    mask = np.zeros((6, 5, 4), dtype=np.uint8)
+    mask[tuple(slice(*pair) for pair in ranges)] = 1
+    return mask
+
+
+def ids(root, record):
+    return np.asanyarray(read_scan(root / record["label"]).dataobj)
+
+
+@pytest.fixture
+def organs(tmp_path):
+    """Two cases with a file per organ; the second lacks one."""
+    for number, case in enumerate("ab"):
+        save(tmp_path / case / "img.nii.gz", np.arange(number, number + 120, dtype=np.int16).reshape(6, 5, 4))
+        save(tmp_path / case / "structures" / "Large Bowel.nii.gz", block((0, 3), (0, 5), (0, 4)))
+    save(tmp_path / "a" / "structures" / "Liver.nii.gz", block((2, 6), (0, 5), (0, 4)))
+    save(tmp_path / "a" / "structures" / "Skin.nii.gz", block((0, 6), (0, 5), (0, 4)))
+    return tmp_path
+
+
+def test_files_of_organs_become_one_map_where_the_higher_id_wins(organs, executor, caplog):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    with caplog.at_level(logging.INFO):
+        made = join_labels(records, organs, {1: ["large_bowel"], 2: ["Liver"]}, executor)
+    expected = np.where(block((2, 6), (0, 5), (0, 4)), 2, block((0, 3), (0, 5), (0, 4)))
+    np.testing.assert_array_equal(ids(organs, made[0]), expected)
+    np.testing.assert_array_equal(ids(organs, made[1]), block((0, 3), (0, 5), (0, 4)))
+    assert made[0]["label"] == "medssl_labels/a.nii.gz"
+    assert "20 voxels of 1 cases lie in several organs: the higher id has them" in caplog.text
+    assert "left out Skin (1 cases)" in caplog.text
+
+
+def test_an_organ_without_a_file_was_not_looked_for(organs, executor):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    made = join_labels(records, organs, {1: ["Large Bowel"], 2: ["Liver"]}, executor)
+    assert "known_classes" not in made[0]
+    assert made[1]["known_classes"] == [1]
+
+
+def test_maps_are_written_again_only_where_something_changed(organs, executor):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    join = {"records": records, "root": organs, "executor": executor}
+    first = join_labels(**join, organs={1: ["Large Bowel"], 2: ["Liver"]})
+    written = [(organs / record["label"]).stat().st_mtime_ns for record in first]
+    save(organs / "b" / "structures" / "Large Bowel.nii.gz", block((0, 1), (0, 1), (0, 1)))
+    second = join_labels(**join, organs={1: ["Large Bowel"], 2: ["Liver"]})
+    assert [record.get("known_classes") for record in second] == [None, [1]]
+    assert (organs / first[0]["label"]).stat().st_mtime_ns == written[0]
+    assert ids(organs, second[1]).sum() == 1
+    join_labels(**join, organs={1: ["Liver"], 2: ["Large Bowel"]})
+    assert ids(organs, first[0])[2, 0, 0] == 2
+
+
+def test_a_misspelt_organ_and_another_grid_are_told(organs, executor):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    with pytest.raises(ValueError, match=r"no case has label 2 \(Livre\); what no label names: Liver, Skin; correct"):
+        join_labels(records, organs, {1: ["Large Bowel"], 2: ["Livre"]}, executor)
+    save(organs / "b" / "structures" / "Large Bowel.nii.gz", block((0, 1)), np.diag([-0.8, -0.8, 4.0, 1.0]))
+    with pytest.raises(ValueError, match="must lie on one grid"):
+        join_labels(records, organs, {1: ["Large Bowel"]}, executor)
+    save(organs / "b" / "structures" / "Large Bowel.nii.gz", block((0, 1)) * np.float32(0.5))
+    with pytest.raises(ScanError, match=r"it must hold whole numbers, it holds 0\.5"):
+        join_labels(records, organs, {1: ["Large Bowel"]}, executor)
+
+
+def test_ids_of_files_become_those_of_the_manifest(tmp_path, executor, caplog):
+    save(tmp_path / "a_image.nii.gz", np.arange(120, dtype=np.int16).reshape(6, 5, 4))
+    values = np.zeros((6, 5, 4), dtype=np.int16)
+    values[0], values[1], values[2], values[3] = 500, 205, 421, 550
+    save(tmp_path / "a_label.nii.gz", values)
+    records = scan_folder(tmp_path, "{case}_image.nii.gz", "{case}_label.nii.gz")["training"]
+    with caplog.at_level(logging.INFO):
+        (made,) = join_labels(records, tmp_path, {1: [500], 2: [205, 420, 421], 3: [850, 550]}, executor)
+    assert ids(tmp_path, made)[:, 0, 0].tolist() == [1, 2, 2, 3, 0, 0]
+    (made,) = join_labels(records, tmp_path, {1: [500], 2: [205], 3: [850, 550], 4: [421]}, executor)
+    assert ids(tmp_path, made)[:, 0, 0].tolist() == [1, 2, 4, 3, 0, 0]
+    assert "known_classes" not in made
+
+
+def contoured(folder, series, regions):
+    """A series and the contours of its regions, as TCIA lays them out."""
+    folder.mkdir(parents=True)
+    write_series(folder / "1-CT", depth=4, uid=series)
+    affine = read_scan(folder / "1-CT").affine
+    (folder / "2-RT").mkdir()
+    write_rt_struct(folder / "2-RT" / "1-1.dcm", regions, affine, series="1.2.5")
+    return affine
+
+
+def test_contours_become_labels_and_are_those_of_their_image(tmp_path, caplog):
+    square = [rectangle((0.5, 0.5), (3.5, 2.5), 1)]
+    folder = tmp_path / "LCTSC-1" / "study"
+    contoured(folder, "1.2.5", {"Esophagus": square, "Lung_L": [rectangle((3.5, 0.5), (5.5, 4.5), 2)]})
+    command = ["manifest", "scan", str(tmp_path), "--pattern", "{case}/*/*/", "--label", "{case}/*/*/*.dcm"]
+    command += ["--modality", "CT", "--workers", "1"]
+    assert main(command) == 1
+    assert "say which regions are labels: --labels background ..." in caplog.text
+    assert main([*command, "--labels", "background", "lung L", "esophagus"]) == 0
+    (record,) = load_manifest(tmp_path / "manifest.json").training
+    expected = np.zeros((7, 6, 4))
+    expected[1:4, 1:3, 1] = 2
+    expected[4:6, 1:5, 2] = 1
+    np.testing.assert_array_equal(np.asanyarray(read_scan(record["label"]).dataobj), expected)
+
+
+def test_contours_of_another_series_are_refused(tmp_path, caplog):
+    contoured(tmp_path / "a" / "study", "1.2.6", {"Heart": [rectangle((0.5, 0.5), (3.5, 2.5), 1)]})
+    command = ["manifest", "scan", str(tmp_path), "--pattern", "{case}/*/*/", "--label", "{case}/*/*/*.dcm"]
+    assert main([*command, "--modality", "CT", "--workers", "1", "--labels", "background", "Heart"]) == 1
+    assert "it was drawn on series 1.2.5, the image is 1.2.6" in caplog.text
+
+
+def test_organs_name_the_labels_where_nothing_else_does(organs, caplog):
+    command = ["manifest", "scan", str(organs), "--pattern", "{case}/img.nii.gz", "--modality", "CT"]
+    assert main([*command, "--label", "{case}/structures/{organ}.nii.gz", "--workers", "1"]) == 0
+    manifest = load_manifest(organs / "manifest.json")
+    assert manifest.labels == {0: "background", 1: "Large Bowel", 2: "Liver", 3: "Skin"}
+    assert manifest.training[1]["known_classes"] == [1]
+
+
+@pytest.mark.data("misc_formats")
+def test_slices_of_a_label_lie_where_the_liver_is(data_set, tmp_path, executor):
+    for name in ("DICOM_anon", "Ground"):
+        (tmp_path / "1").mkdir(exist_ok=True)
+        (tmp_path / "1" / name).symlink_to(data_set / "chaos_ct_dicom" / name)
+    records = [{"case_id": "1", "subject_id": "1", "image": "1/DICOM_anon", "label": "1/Ground"}]
+    (made,) = join_labels(records, tmp_path, {1: [255]}, executor)
+    voxels = np.asanyarray(read_scan(tmp_path / "1" / "DICOM_anon").dataobj)
+    label = ids(tmp_path, made)
+    assert voxels[label == 1].std() < 40  # 120 and more in any other order of slices and rows
+    assert label.sum() == sum(
+        (np.asarray(Image.open(file)) > 0).sum() for file in (tmp_path / "1" / "Ground").iterdir()
+    )
+
+
+def test_every_slice_has_its_picture(tmp_path, executor):
+    (tmp_path / "1" / "Ground").mkdir(parents=True)
+    write_series(tmp_path / "1" / "DICOM_anon", depth=3)
+    for number in range(2):
+        Image.fromarray(np.zeros((6, 7), dtype=np.uint8)).save(tmp_path / "1" / "Ground" / f"{number}.png")
+    records = [{"case_id": "1", "subject_id": "1", "image": "1/DICOM_anon", "label": "1/Ground"}]
+    with pytest.raises(ScanError, match="there must be a PNG for each of 3 slices, got 2"):
+        join_labels(records, tmp_path, {1: [255]}, executor)
