@@ -37,6 +37,7 @@ class Manifest:
         duplicates: groups of subjects that are one scan under several names.
         overlaps: names of data sets that share scans with this one.
         sha256: of the manifest file.
+        num_labelled: numbers of labelled subjects that papers compare methods with; None for all.
         labelled_order: for a fold, the order in which a reference took its labelled subjects.
         expected: what the data should turn out to be, for :py:func:`medssl.inspection.inspect`.
         label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
@@ -56,6 +57,7 @@ class Manifest:
     duplicates: list[list[str]] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     sha256: str = ""
+    num_labelled: list[int | None] = field(default_factory=list)
     labelled_order: dict[int, list[str]] = field(default_factory=dict)
     label_policy: dict[str, str] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +133,7 @@ def read_manifest(
         duplicates=raw.get("duplicates", []),
         overlaps=raw.get("overlaps", []),
         sha256=hashlib.sha256(text).hexdigest(),
+        num_labelled=raw.get("num_labelled", []),
         labelled_order={int(fold): order for fold, order in raw.get("labelled_order", {}).items()},
         label_policy=raw.get("label_policy", {}),
         expected=raw.get("expected", {}),

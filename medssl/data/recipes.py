@@ -20,7 +20,7 @@ from medssl.resources import resource
 
 logger = logging.getLogger(__name__)
 
-OF_FILES = ("layout", "organs", "same_person", "manifest")  # what a recipe says of them; all else is the manifest's
+OF_FILES = ("layout", "organs", "same_person", "based_on")  # what a recipe says of them; all else is the manifest's
 Recipe = Mapping[str, Any]
 
 
@@ -31,14 +31,13 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
         recipe: keys of a manifest, all of which may be missing, and
 
             - ``layout``: by section, the patterns ``image`` and ``label`` of
-              :py:func:`medssl.data.scan_folder.scan_folder`. With ``frames: true`` every volume of a file is a record,
-              but those that the manifest has as files of their own. A section of which nothing is there is passed over.
+              :py:func:`medssl.data.scan_folder.scan_folder`, or a list of these. With ``frames: true`` every volume of
+              a file is a record, but those that are there as files of their own. What is not there is passed over.
             - ``organs``: by id, what the files call a label, see :py:func:`medssl.data.label_maps.join_labels`. Not
               needed where label maps hold the ids of the manifest, nor where organs are called as ``labels`` says.
             - ``same_person``: groups of cases that are one person's.
-            - ``manifest``: one that comes with medssl, whose keys and records are taken.
 
-            Cases in ``known_bad`` of ``expected`` are left out.
+            Cases in ``known_bad`` of ``expected`` are left out, and ``duplicates`` of which not all are there.
         root: folder of the data set.
         executor: joins labels.
 
@@ -49,6 +48,8 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
     facts = {key: value for key, value in recipe.items() if key not in OF_FILES}
     for section, records in find_records(recipe, Path(root)).items():
         facts[section] = [*facts.get(section, []), *records]
+    subjects = {record["subject_id"] for section in SECTIONS for record in facts.get(section, [])}
+    facts["duplicates"] = [group for group in facts.get("duplicates", []) if subjects.issuperset(group)]
     labelled = [record for section in SECTIONS for record in facts.get(section, []) if "label" in record]
     if "labels" not in facts and any(isinstance(record["label"], Mapping) for record in labelled):
         organs = sorted({organ for record in labelled for organ in record["label"]}, key=natural)
@@ -61,7 +62,7 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
-    """Return a recipe, with what it takes from a manifest.
+    """Return a recipe, with the keys of that, or of the manifest, which its ``based_on`` names.
 
     Args:
         name: of a recipe that comes with medssl, such as ``"btcv"``, or a YAML file.
@@ -76,9 +77,11 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
         if not file.is_file():
             shipped = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
             raise FileNotFoundError(f"no recipe {str(name)!r}; medssl ships {shipped}, or give a YAML file.")
+    if file.suffix == ".json":
+        return json.loads(file.read_text(encoding="utf-8"))
     recipe: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if "manifest" in recipe:
-        recipe = json.loads(resource(f"data_manifests/{recipe['manifest']}.json").read_text(encoding="utf-8")) | recipe
+    if "based_on" in recipe:
+        recipe = read_recipe(file.parent / recipe["based_on"]) | recipe
     numbered = {key: recipe[key] for key in ("modality", "labels", "canonical", "label_policy") if key in recipe}
     return recipe | {key: {str(number): name for number, name in names.items()} for key, names in numbered.items()}
 
@@ -109,7 +112,7 @@ def choose(recipe: Recipe, names: Sequence[str] | None) -> dict[str, Any]:
 
 def by_name(recipe: Recipe) -> bool:
     """Whether labels are told apart by names, of files or of contours, rather than by ids."""
-    labels = [patterns["label"] for patterns in recipe["layout"].values() if patterns.get("label")]
+    labels = [patterns["label"] for _, patterns in parts(recipe) if patterns.get("label")]
     return any(ORGAN in fields_of(label) or label.endswith(".dcm") for label in labels)
 
 
@@ -130,7 +133,7 @@ def find_records(recipe: Recipe, root: Path) -> dict[str, list[Record]]:
     own_files = {record["case_id"] for section in SECTIONS for record in recipe.get(section, [])}
     found: dict[str, list[Record]] = {}
     absent: list[FileNotFoundError] = []
-    for section, patterns in recipe["layout"].items():
+    for section, patterns in parts(recipe):
         try:
             records = scan_folder(root, patterns["image"], patterns.get("label"))
         except FileNotFoundError as error:
@@ -151,6 +154,12 @@ def find_records(recipe: Recipe, root: Path) -> dict[str, list[Record]]:
     for missing in absent:
         logger.info("not there: %s", missing)
     return found
+
+
+def parts(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the sections of a layout with their patterns."""
+    for section, patterns in recipe["layout"].items():
+        yield from ((section, part) for part in (patterns if isinstance(patterns, list) else [patterns]))
 
 
 def section_of_images(section: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +13,21 @@ from medssl.readers.dicom_series import holds_images
 from medssl.readers.rt_struct import is_rt_struct
 
 FIELD = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+TOKEN = re.compile(r"\{\w+(?::[^{}]+)?\}|\*\*/|\*|.")
+HIDDEN = re.compile(r"\.|__MACOSX$")
 ORGAN = "organ"  # the field of a label's pattern that tells the files of one case apart
 
 
 def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dict[str, list[Record]]:
-    """Return the records of a folder's scans, those with a label for ``training``, the others ``unlabeled``.
+    r"""Return the records of a folder's scans, those with a label for ``training``, the others ``unlabeled``.
 
     Args:
         root: folder that paths start from.
         pattern: of the images, with a field for every part that differs, such as
             ``"{subject}/{subject}_frame{frame}.nii.gz"``. A field does not reach over a slash, and is the same wherever
-            it stands twice; a regular expression after a colon narrows it: ``{case:ct_.*}``. A ``*`` stands for
-            anything but a slash. A pattern that ends in a slash names folders, those of DICOM series; what else lies
-            in folders, such as RTSTRUCT, is passed over.
+            it stands twice; a regular expression after a colon narrows it, the label's too: ``{case:ct_\d+}``. A ``*``
+            stands for anything but a slash, ``**/`` for any folders or none. A pattern that ends in a slash names
+            folders, those of DICOM series; folders of other things, such as RTSTRUCT, are passed over.
         label: pattern of the labels, of fields of the images' alone. With a field ``{organ}`` besides it names a file
             for every organ; one that ends in ``.dcm`` RTSTRUCT, one that ends in a slash folders of slices: these are
             for :py:func:`medssl.data.label_maps.join_labels`.
@@ -47,9 +50,10 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     if strange := sorted(set(fields_of(label or "")) - {*fields, ORGAN}):
         raise ValueError(f"the label's pattern may use {', '.join(fields)}, got {', '.join(strange)}.")
     every = list_paths(root)
-    labels = find_labels(root, every, label, fields) if label is not None else {}
+    narrowed = dict(pair for pair in FIELD.findall(pattern) if pair[1])
+    labels = find_labels(root, every, label, narrowed) if label is not None else {}
     masks = {path for of_case in labels.values() for path in of_case.values()}
-    found = [(path, values) for path, values in matches(every, pattern) if path not in masks]
+    found = [(path, values) for path, values in matches(every, pattern, narrowed) if path not in masks]
     if pattern.endswith("/"):
         found = [(path, values) for path, values in found if holds_images(root / path)]
     if not found:
@@ -73,10 +77,10 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     return records
 
 
-def find_labels(root: Path, every: list[str], label: str, fields: list[str]) -> dict[Any, dict[str, str]]:
+def find_labels(root: Path, every: list[str], label: str, narrowed: Mapping[str, str]) -> dict[Any, dict[str, str]]:
     """Return the label files of every case, by organ; the key of a single one is empty."""
     found: dict[Any, dict[str, str]] = {}
-    for path, values in matches(every, label):
+    for path, values in matches(every, label, narrowed):
         if label.endswith(".dcm") and not is_rt_struct(root / path):
             continue
         of_case, organ = found.setdefault(key_of(values, label), {}), values.get(ORGAN, "")
@@ -97,34 +101,33 @@ def fields_of(pattern: str) -> list[str]:
 
 
 def list_paths(root: Path) -> list[str]:
-    """Return all paths below a folder, of folders with a slash at their end; what starts with a dot is left out."""
-    every = [path for path in root.rglob("*") if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    return [f"{path.relative_to(root).as_posix()}{'/' if path.is_dir() else ''}" for path in every]
+    """Return all paths below a folder, of folders with a slash at their end, but for what file systems hide."""
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not HIDDEN.match(name)]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in files if not HIDDEN.match(name)]
+        found += [f"{Path(folder, name).relative_to(root).as_posix()}/" for name in folders]
+    return found
 
 
-def matches(paths: list[str], pattern: str) -> list[tuple[str, dict[str, str]]]:
+def matches(paths: list[str], pattern: str, narrowed: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
     """Return the paths that fit a pattern, folders without their slash, with the values of its fields."""
-    expression = re.compile(regular(pattern))
+    expression = re.compile(regular(pattern, narrowed))
     return [(path.rstrip("/"), found.groupdict()) for path in paths if (found := expression.fullmatch(path))]
 
 
-def regular(pattern: str) -> str:
+def regular(pattern: str, narrowed: Mapping[str, str]) -> str:
     """Return a pattern as a regular expression, a group for every field."""
     seen: set[str] = set()
     expression = ""
-    end = 0
-    for field in FIELD.finditer(pattern):
-        name, narrowed = field.groups()
-        expression += fixed(pattern[end : field.start()])
-        expression += f"(?P={name})" if name in seen else f"(?P<{name}>{narrowed or '[^/]+?'})"
-        seen.add(name)
-        end = field.end()
-    return expression + fixed(pattern[end:])
-
-
-def fixed(text: str) -> str:
-    """Return what stands between fields as a regular expression."""
-    return "[^/]*".join(map(re.escape, text.split("*")))
+    for token in TOKEN.findall(pattern):
+        if field := FIELD.fullmatch(token):
+            name = field[1]
+            expression += f"(?P={name})" if name in seen else f"(?P<{name}>{narrowed.get(name, '[^/]+?')})"
+            seen.add(name)
+        else:
+            expression += {"**/": "(?:.*/)?", "*": "[^/]*"}.get(token, re.escape(token))
+    return expression
 
 
 def natural(path: str) -> list[Any]:

@@ -291,13 +291,15 @@ def test_ctrl_c_leaves_nothing_queued(make_grid):
         assert executor.futures[-1].cancelled()
 
 
-def test_the_shipped_grid_fits_every_fold_of_acdc():
-    """The folds of a patient who stands under two names have one training subject fewer."""
+@pytest.mark.parametrize(("data_set", "numbers"), [("acdc", [2, 6, 10, None]), ("chd", [2, 6, 15, 51])])
+def test_the_shipped_grid_takes_the_numbers_of_the_paper_and_fits_every_fold(data_set, numbers):
+    """The folds of a patient who stands under two names have one training subject fewer: all of ACDC is no number."""
     config = ConfigParser()
     config.read_config(str(resource("bundles/benchmark/configs/benchmark.yaml")))
-    manifest = load_manifest("acdc", check_files=False)
-    for number, fold in itertools.product(config["num_labelled"], config["folds"]):
-        assert split(manifest, fold, number).labelled
+    config.update({"manifest_file": data_set, "manifest#check_files": False})
+    assert config.get_parsed_content("num_labelled") == numbers
+    for number, fold in itertools.product(numbers, config["folds"]):
+        assert split(config.get_parsed_content("manifest"), fold, number).labelled
 
 
 @pytest.mark.parametrize(
