@@ -105,6 +105,8 @@ def execute(run: Run) -> float:
     if status < 0:
         cause = ", most often because memory ran out" if -status == signal.SIGKILL else ""
         raise RuntimeError(f"killed by {signal.Signals(-status).name}{cause}")
+    if status == 128 + signal.SIGTERM:
+        raise RuntimeError("stopped by SIGTERM; the same command continues it")
     if status > 0:
         raise RuntimeError(last_error((run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")))
     facts = {"recipe": recipe, "seconds": round(seconds, 1), "resumed": resumed, "versions": versions()}

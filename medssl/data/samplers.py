@@ -1,6 +1,7 @@
 """Which volumes make a batch, and the seed that decides everything random about each."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,11 @@ class VolumeSampler(Sampler[Draw]):
         if weights is not None and not (min(weights) >= 0 < sum(weights) < float("inf")):
             raise ValueError(f"weights must be finite, not negative and not all 0, got {list(weights)}.")
         self.num_volumes, self.num_draws, self.seed, self.weights = num_volumes, num_draws, seed, weights
-        self.epoch = 1
+        self.epoch, self.done = 1, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws, counted from 1."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the epoch that the next iteration draws, counted from 1, but for its first ``done`` draws."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self.num_draws
@@ -51,7 +52,8 @@ class VolumeSampler(Sampler[Draw]):
         else:
             share = np.asarray(self.weights, dtype=float)
             volumes = rng.choice(self.num_volumes, self.num_draws, p=share / share.sum())
-        yield from zip(volumes.tolist(), rng.integers(2**32, size=self.num_draws).tolist(), strict=True)
+        draws = zip(volumes.tolist(), rng.integers(2**32, size=self.num_draws).tolist(), strict=True)
+        yield from islice(draws, self.done, None)
 
 
 def balance(records: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -91,16 +93,20 @@ class SubjectPairSampler(Sampler[list[Draw]]):
             raise ValueError(f"there must be batches to draw, got {num_batches}; raise steps_per_epoch.")
         self.volumes = [[i for i, subject in enumerate(subjects) if subject == name] for name in names]
         self.num_batches, self.seed = num_batches, seed
-        self.epoch = 1
+        self.epoch, self.done = 1, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws, counted from 1."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the epoch that the next iteration draws, counted from 1, but for its first ``done`` batches."""
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        yield from islice(self.batches(), self.done, None)
+
+    def batches(self) -> Iterator[list[Draw]]:
+        """Yield all batches of the epoch."""
         rng = np.random.default_rng((self.seed, self.epoch))
         for _ in range(self.num_batches):
             pair = rng.choice(len(self.volumes), 2, replace=False)

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -29,12 +32,14 @@ class Stateful(Protocol):
 
 
 class Checkpoint:
-    """Keep a run on disk: at epoch ends all that resuming takes, and the weights that others load.
+    """Keep a run on disk: at epoch ends, and at SIGTERM, all that resuming takes, and the weights that others load.
 
     The folder receives ``last.pt`` (state of the run), ``model.pt`` (weights, a flat state_dict) and ``model.json``
     (the receipt). Each is written under another name, flushed and renamed, its predecessor kept as ``*.previous.*``:
     a kill at any moment leaves a readable checkpoint. A run of another recipe is not resumed: what the receipts say,
-    and the length of the run, must be the same.
+    and the length of the run, must be the same. While it lasts the folder is locked.
+
+    SIGTERM, by which clusters announce that time is up, lets the step be finished and kept; then Python exits with 143.
 
     Args:
         folder: of this run alone.
@@ -57,17 +62,33 @@ class Checkpoint:
         self.folder, self.state, self.weights = Path(folder), dict(state), weights
         self.receipt, self.resume = json.loads(json.dumps(dict(receipt))), resume
         self.reported: BaseException | None = None
-        self.accepted = False
+        self.accepted = self.stopping = False
+        self.lock = FileLock(self.folder / "run.lock", timeout=0)
+        self.before: Any = None  # what SIGTERM did
 
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.interrupted)
-        engine.add_event_handler(Events.COMPLETED, lambda _: logger.info("weights and receipt: %s", self.folder))
+        engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, engine: Engine) -> None:
-        """Resume, if there is something to resume."""
+        """Lock the folder, and resume, if there is something to resume."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire()
+        except Timeout as error:
+            raise FileExistsError(
+                f"another run is writing to {self.folder}; wait for it, or choose another folder."
+            ) from error
+        self.resume_from_last(engine)
+        if threading.current_thread() is threading.main_thread():  # Python lets no other one listen
+            self.before = signal.signal(signal.SIGTERM, self.remember)
+
+    def resume_from_last(self, engine: Engine) -> None:
+        """Take up the run that the folder holds."""
         last = self.folder / "last.pt"
         if not (last.exists() or previous(last).exists()):
             self.accepted = True
@@ -88,7 +109,30 @@ class Checkpoint:
             torch.cuda.set_rng_state_all(saved["cuda_rng"][: torch.cuda.device_count()])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         self.accepted = True
-        logger.info("resumed %s after epoch %d of %d.", self.folder, saved["epoch"], engine.state.max_epochs)
+        length = engine.state.max_epochs * len(engine.state.dataloader)
+        logger.info("resumed %s after step %d of %d.", self.folder, saved["iteration"], length)
+
+    def remember(self, *_: Any) -> None:
+        """Take SIGTERM down; another one does what it did before."""
+        self.stopping = True
+        signal.signal(signal.SIGTERM, self.before)
+
+    def stop(self, engine: Engine) -> None:
+        """Where SIGTERM came, keep the step and exit; an epoch that is through is kept as always first."""
+        if self.stopping and engine.state.iteration % len(engine.state.dataloader):
+            self.save(engine)
+
+    def finish(self, engine: Engine) -> None:
+        """Let others have the folder."""
+        self.let_go()
+        logger.info("weights and receipt: %s", self.folder)
+
+    def let_go(self) -> None:
+        """Unlock the folder and stop listening."""
+        self.lock.release()
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+            self.before = None
 
     def recipe(self, engine: Engine) -> dict[str, Any]:
         """Return what two runs must share to be one: a schedule of another length is another run."""
@@ -96,8 +140,9 @@ class Checkpoint:
         return {**self.receipt, **length, "state": sorted(self.state)}
 
     def save(self, engine: Engine) -> None:
-        """Write state, weights and receipt."""
-        progress = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        """Write state, weights and receipt; exit where SIGTERM came."""
+        steps = engine.state.iteration
+        progress = {"epoch": steps // len(engine.state.dataloader), "iteration": steps}
         everything = {
             "state": {name: thing.state_dict() for name, thing in self.state.items()},
             "recipe": self.recipe(engine),
@@ -107,9 +152,13 @@ class Checkpoint:
         }
         save_weights(self.folder / "model.pt", self.weights(), self.receipt | progress)
         replace(self.folder / "last.pt", lambda file: torch.save(everything, file), keep=True)
+        if self.stopping:
+            engine.fire_event(Events.INTERRUPT)
+            raise SystemExit(128 + signal.SIGTERM)
 
     def interrupted(self, engine: Engine, error: BaseException) -> None:
         """Say what is left of the run, then let the error go on."""
+        self.let_go()
         # Reported once, though ignite raises it twice; a run that was refused is not continued by its command.
         if self.accepted and error is not self.reported and (self.folder / "last.pt").exists():
             self.reported = error

@@ -71,8 +71,12 @@ class LocateBoxes:
     def attach(self, engine: Engine) -> None:
         """Listen to a trainer."""
         # As an epoch begins, not as one ends: a run that is resumed finds what the uninterrupted one has found.
-        due = Events.EPOCH_STARTED(event_filter=lambda _, epoch: epoch > 1 and (epoch - 1) % self.interval == 0)
-        engine.add_event_handler(due, self.locate)
+        engine.add_event_handler(Events.EPOCH_STARTED(event_filter=self.due), self.locate)
+
+    def due(self, engine: Engine, epoch: int) -> bool:
+        """Whether boxes are found before this epoch; one that is resumed in its midst has its boxes."""
+        begins = engine.state.iteration == (epoch - 1) * engine.state.epoch_length
+        return begins and epoch > 1 and (epoch - 1) % self.interval == 0
 
     def locate(self, engine: Engine) -> None:
         """Pass over all slices, normalising by what training has gathered."""

@@ -24,7 +24,7 @@ class Progress:
         """Listen to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.step)
-        engine.add_event_handler(Events.COMPLETED, self.close)
+        engine.add_event_handler(Events.COMPLETED | Events.INTERRUPT, self.close)
 
     def start(self, engine: Engine) -> None:
         """Open the bar where the run stands, which after a resume is not zero."""
@@ -41,6 +41,6 @@ class Progress:
             self.bar.set_postfix({name: f"{value:.4g}" for name, value in scalars(engine).items()}, refresh=False)
 
     def close(self, engine: Engine) -> None:
-        """Leave the finished bar on the screen."""
+        """Leave the bar as it is on the screen."""
         if self.bar is not None:
             self.bar.close()

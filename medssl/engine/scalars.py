@@ -36,8 +36,8 @@ def scalars(engine: Engine) -> dict[str, float]:
 class ScalarLog:
     """Log the loss, its terms and the learning rate of every iteration.
 
-    ``scalars.csv`` holds one row an iteration; it is written anew at the end of each epoch, and rows beyond the point
-    a run resumes from are dropped. TensorBoard reads the same folder.
+    ``scalars.csv`` holds one row an iteration; it is written anew at the end of each epoch, and where a run is
+    interrupted; rows beyond the point a run resumes from are dropped. TensorBoard reads the same folder.
 
     Args:
         folder: receives ``scalars.csv`` and the event files.
@@ -53,7 +53,7 @@ class ScalarLog:
         """Listen to a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.log)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        engine.add_event_handler(Events.EPOCH_COMPLETED | Events.INTERRUPT, self.write)
         engine.add_event_handler(Events.COMPLETED, self.close)
 
     def start(self, engine: Engine) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.engine import CollapseMonitor
+from medssl.engine import Checkpoint, CollapseMonitor
 from medssl.engine.command_line import reason
 from medssl.networks import ResNetEncoder, ResNetUNet, UNet, ViTEncoder, ViTUNet, load_pretrained
 from medssl.resources import resource
@@ -304,14 +305,22 @@ RESUMED = [method for method in METHODS if len(method) == 1] + [["moco", "moco_v
 
 
 @pytest.mark.parametrize("method", RESUMED, ids="+".join)
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(method, run_bundle, shrunk, tmp_path):
+def test_a_run_stopped_in_the_midst_of_an_epoch_goes_on_as_if_it_had_not(method, run_bundle, shrunk, tmp_path):
     def run(folder):
         return run_bundle("pretrain", ["train", *method, "small"], tmp_path / folder, max_epochs=3, **shrunk(method))
 
+    def stop(checkpoint, engine):
+        if engine.state.iteration == 3:  # of 6, two an epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        keep(checkpoint, engine)
+
     straight = run("a")
-    # The schedule must not know of the stop: the last epoch's checkpoint is taken away instead.
-    run("b")
-    (tmp_path / "b" / "last.pt").unlink()
+    keep = Checkpoint.stop
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Checkpoint, "stop", stop)
+        with pytest.raises(SystemExit, match="143"):
+            run("b")
+    assert json.loads((tmp_path / "b" / "model.json").read_text())["iteration"] == 3
     resumed = run("b")
     one, two = (torch.load(folder / "model.pt", weights_only=True) for folder in (straight, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from filelock import FileLock
 from ignite.engine import Events
 
 from medssl.atomic import previous
@@ -15,17 +16,25 @@ from medssl.engine.checkpoint import load_last, save_weights
 
 @pytest.fixture
 def start(make_trainer, tmp_path):
-    """Run the tiny training with a checkpoint in ``tmp_path``; ``stop_at`` raises in the middle of that epoch."""
+    """Run the tiny training with a checkpoint in ``tmp_path``.
 
-    def start(folder="run", stop_at=None, resume=True, seed=3, **kwargs):
+    ``stop_at`` raises in the middle of that epoch, ``terminate_at`` sends SIGTERM in that step.
+    """
+
+    def start(folder="run", stop_at=None, terminate_at=None, resume=True, seed=3, **kwargs):
         trainer = make_trainer(**kwargs)
         state = {"network": trainer.network, "optimizer": trainer.optimizer, "schedule": trainer.schedule}
         Checkpoint(tmp_path / folder, state, trainer.network.state_dict, {"seed": seed}, resume).attach(trainer)
+
+        def terminate(engine):
+            if engine.state.iteration == terminate_at:
+                os.kill(os.getpid(), signal.SIGTERM)
 
         def stop(engine):
             if engine.state.epoch == stop_at and engine.state.iteration % 3 == 2:
                 raise RuntimeError("power cut")
 
+        trainer.add_event_handler(Events.ITERATION_STARTED, terminate)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
         trainer.run()
         return trainer
@@ -43,6 +52,30 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(start, stop_at):
     with pytest.raises(RuntimeError, match="power cut"):
         start("stopped", stop_at=stop_at)
     assert torch.equal(weights(start("stopped")), straight)
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+def test_sigterm_keeps_the_step_and_the_run_goes_on_from_there(start, step, tmp_path):
+    straight = weights(start("straight"))
+    with pytest.raises(SystemExit, match="143"):
+        start("stopped", terminate_at=step)
+    assert load_last(tmp_path / "stopped" / "last.pt")["iteration"] == step
+    assert torch.equal(weights(start("stopped")), straight)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("workers", [(0, 2), (2, 0)])
+def test_workers_may_come_and_go_in_the_midst_of_an_epoch(start, workers):
+    straight = weights(start("straight"))
+    with pytest.raises(SystemExit):
+        start("stopped", terminate_at=5, num_workers=workers[0])
+    assert torch.equal(weights(start("stopped", num_workers=workers[1])), straight)
+
+
+def test_two_runs_do_not_share_a_folder(start, tmp_path):
+    with FileLock(tmp_path / "run" / "run.lock"), pytest.raises(FileExistsError, match="another run is writing to"):
+        start()
+    start()
 
 
 def test_the_number_of_workers_changes_nothing_even_across_a_resume(start):
