@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument(
         "--against", type=Path, nargs="+", default=[], help="inspection.json of other data sets, to find their scans"
     )
+    inspect.add_argument("--headers", action="store_true", help="headers and lengths alone: milliseconds a case")
     inspect.add_argument("--workers", type=positive, default=os.cpu_count(), help="cases at a time; default: all cores")
     inspect.set_defaults(command=run.inspect_data)
 

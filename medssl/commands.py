@@ -87,7 +87,7 @@ def inspect_data(options: argparse.Namespace) -> None:
 
     # One thread each: as many processes as cores leave none for more.
     with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-        inspection = inspect(options.path, options.output, executor, options.root, options.against)
+        inspection = inspect(options.path, options.output, executor, options.root, options.against, options.headers)
     page = write_page(inspection, options.output)
     logging.info("\n".join(lines(inspection)))
     logging.info("page: %s", page)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nibabel.affines import voxel_sizes
 
-from medssl.readers import NIBABEL, SUFFIXES, ScanError, check_volume, promised_bytes, read_header, read_scan
+from medssl.readers import SUFFIXES, ScanError, check_scan, read_scan
 from medssl.transforms.spacing import voxel_axis
 
 
@@ -58,13 +58,7 @@ def stem(path: Path) -> str:
 def fault(path: Path) -> str | None:
     """Return why a path is not one whole volume, or None."""
     try:
-        if not path.name.endswith(NIBABEL):
-            read_scan(path)
-            return None
-        scan = read_header(path)
-        check_volume(scan, path)
-        if length(path) != promised_bytes(scan) % 2**32:
-            read_scan(path)  # cut off, which raises, compressed in parts, or tags at its end
+        check_scan(path)
     except ScanError as error:
         return error.reason
     return None
@@ -82,13 +76,3 @@ def slicing(file: str | Path, slice_axis: str, frame: int | None = None) -> str:
     text = f"{Path(file).name}: {scan.shape[axis]} slices of {pixels} along {slice_axis}, {sizes[axis]:.3g} mm apart"
     doubt = f"; its voxels are longest, {sizes.max():.3g} mm, along another axis: is slice_axis right?"
     return text + (doubt if sizes[axis] < 0.5 * sizes.max() else "")
-
-
-def length(file: Path) -> int:
-    """Return the number of bytes in a file modulo 2^32; of a gzip file, those that its last four bytes promise."""
-    size = file.stat().st_size
-    if file.suffix not in (".gz", ".mgz") or size < 4:
-        return size % 2**32
-    with file.open("rb") as stream:
-        stream.seek(-4, 2)
-        return int.from_bytes(stream.read(), "little")

@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
@@ -19,8 +20,9 @@ from PIL import Image
 
 from medssl.data import Manifest
 from medssl.engine.overlays import class_colours, fullest_slice
-from medssl.readers import KINDS, ScanError, doubts
+from medssl.readers import KINDS, ScanError, check_scan, doubts
 from medssl.transforms import KnownLabelsd, LoadScan, ResampleToSpacing, SameGridd, Window
+from medssl.transforms.labels import count_values
 from medssl.transforms.spacing import AXCODES, voxel_axis
 
 FEW = 0.01  # of the voxels lie within the window
@@ -96,18 +98,26 @@ class Case:
             self.note(code, file, str(error))
 
 
-def inspect_case(record: dict[str, Any], section: str, manifest: Manifest) -> Case:
+def inspect_case(record: dict[str, Any], section: str, manifest: Manifest, headers: bool = False) -> Case:
     """Read a case's files to their end, and check them as training would.
 
     Args:
         record: of the manifest.
         section: that it stands in.
         manifest: of the data set.
+        headers: look at headers and lengths alone where these tell what a file holds.
     """
     case = Case(record["case_id"], record["subject_id"], section)
-    image, label = (load(record, key, case) for key in ("image", "label"))
+    image, label = (load(record, key, case, headers) for key in ("image", "label"))
     if image is not None:
-        check_image(image, record["image"], manifest, case)
+        check_grid(image, record["image"], manifest, case)
+    if headers:
+        if image is not None and label is not None:
+            with case.noting("grid", record["label"]):
+                SameGridd(["image", "label"])({"image": image, "label": label})
+        return case
+    if image is not None:
+        check_voxels(image, record["image"], manifest, case)
     if label is not None:
         with case.noting("labels", record["label"]):
             entries: dict[Hashable, Any] = {key: label if key == "label" else value for key, value in record.items()}
@@ -128,37 +138,50 @@ def inspect_case(record: dict[str, Any], section: str, manifest: Manifest) -> Ca
     return case
 
 
-def load(record: dict[str, Any], key: str, case: Case) -> MetaTensor | None:
-    """Return a volume :math:`(1, X, Y, Z)`, or None where it cannot be used."""
+def load(record: dict[str, Any], key: str, case: Case, header: bool) -> MetaTensor | None:
+    """Return a volume :math:`(1, X, Y, Z)`, of a header zeros, or None where it cannot be used."""
     if key not in record:
         return None
     with case.noting("unreadable", record[key]):
-        volume = LoadScan()(record[key], record.get("frame"))
+        volume = (grid_of if header else LoadScan())(record[key], record.get("frame"))
         for doubt in doubts(record[key]):
             case.note("header", record[key], f"{doubt}; {KINDS['header'].remedy}")
         return volume
     return None
 
 
-def check_image(image: MetaTensor, file: str, manifest: Manifest, case: Case) -> None:
-    """Note what is wrong with an image, and what it is like."""
+def grid_of(file: str, frame: int | None) -> MetaTensor:
+    """Return the grid of a scan whose voxels were not read: one zero that stands for them all."""
+    scan = check_scan(file, frame)
+    return MetaTensor(torch.zeros(1).expand(1, *scan.shape[:3]), meta={"affine": scan.affine, "filename_or_obj": file})
+
+
+def check_grid(image: MetaTensor, file: str, manifest: Manifest, case: Case) -> None:
+    """Note what is wrong with the grid of an image, and what it is like."""
     affine, shape = np.asarray(image.affine), image.shape[1:]
-    sizes, voxels = voxel_sizes(affine), np.asarray(image)
-    case.voxels = hashlib.sha256(np.array(shape).tobytes() + voxels.tobytes()).hexdigest()
-    axis = voxel_axis(affine, manifest.slice_axis)
-    sample = voxels.ravel(order="K")[:: max(1, voxels.size // SAMPLED)]
-    with np.errstate(invalid="ignore"):
-        spread = [voxels.min(), *np.percentile(sample, [1, 50, 99]), voxels.max()]
-    case.facts |= {
-        "shape": list(shape),
-        "axes": "".join(nib.aff2axcodes(affine)),
-        "slices": shape[axis],
-        "intensities": [round(float(value), 2) for value in spread],
-    }
+    sizes, axis = voxel_sizes(affine), voxel_axis(affine, manifest.slice_axis)
+    case.facts |= {"shape": list(shape), "axes": "".join(nib.aff2axcodes(affine)), "slices": shape[axis]}
     with case.noting("slice_axis", file):
         letter = ResampleToSpacing((None, None, None), manifest.slice_axis).axis(image)
         sides = [voxel_axis(affine, code) for code in AXCODES[letter]]
         case.facts["spacing"] = sizes[sides].round(3).tolist()
+    if shape[axis] < 2:
+        case.note("thin", file, f"there is a single slice along {manifest.slice_axis}; {KINDS['thin'].remedy}")
+    if sizes[axis] < 0.5 * sizes.max():
+        text = f"voxels are {sizes[axis]:.3g} mm along {manifest.slice_axis}, {sizes.max():.3g} mm along another axis"
+        case.note("slice_axis", file, f"{text}; {KINDS['slice_axis'].remedy}")
+
+
+def check_voxels(image: MetaTensor, file: str, manifest: Manifest, case: Case) -> None:
+    """Note what is wrong with the voxels of an image, and what they are like."""
+    voxels = np.asarray(image)
+    content = hashlib.sha256(np.array(image.shape[1:]).data)
+    content.update(np.ascontiguousarray(voxels.T).data)  # as they lie in the file
+    case.voxels = content.hexdigest()
+    sample = voxels.ravel(order="K")[:: max(1, voxels.size // SAMPLED)]
+    with np.errstate(invalid="ignore"):
+        spread = [voxels.min(), *np.percentile(sample, [1, 50, 99]), voxels.max()]
+    case.facts["intensities"] = [round(float(value), 2) for value in spread]
     window = Window(**manifest.window)
     with case.noting("intensities", file):
         window.check(image)
@@ -167,20 +190,17 @@ def check_image(image: MetaTensor, file: str, manifest: Manifest, case: Case) ->
         if share < FEW:
             text = f"{share:.1%} of the voxels lie within the window {low:g} to {high:g}"
             case.note("window", file, f"{text}; {KINDS['window'].remedy}")
-    if shape[axis] < 2:
-        case.note("thin", file, f"there is a single slice along {manifest.slice_axis}; {KINDS['thin'].remedy}")
-    if sizes[axis] < 0.5 * sizes.max():
-        text = f"voxels are {sizes[axis]:.3g} mm along {manifest.slice_axis}, {sizes.max():.3g} mm along another axis"
-        case.note("slice_axis", file, f"{text}; {KINDS['slice_axis'].remedy}")
 
 
 def check_label(label: MetaTensor, file: str, manifest: Manifest, case: Case) -> None:
     """Note how much of every class there is."""
-    counts = np.bincount(np.asarray(label).ravel().astype(int), minlength=manifest.num_classes)
+    counts = count_values(np.asarray(label))
     volume = abs(np.linalg.det(np.asarray(label.affine)[:3, :3])) / 1000  # ml
     classes = {number: name for number, name in manifest.labels.items() if number}
-    case.facts["millilitres"] = {name: round(float(counts[number] * volume), 3) for number, name in classes.items()}
-    if not counts[1:].any():
+    case.facts["millilitres"] = {
+        name: round(counts.get(number, 0) * float(volume), 3) for number, name in classes.items()
+    }
+    if counts.keys() == {0}:
         case.note("empty", file, f"it holds background alone; {KINDS['empty'].remedy}")
 
 

@@ -21,7 +21,7 @@ from medssl.data.manifest_checks import SECTIONS
 from medssl.inspection.case import Case, Finding, inspect_case
 from medssl.readers import KINDS
 
-LAYOUT = 1  # of a case's file and of what is looked at
+LAYOUT = 2  # of a case's file and of what is looked at
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def inspect(
     executor: Executor,
     root: str | Path | None = None,
     against: Sequence[str | Path] = (),
+    headers: bool = False,
 ) -> Inspection:
     """Check a manifest, and read every file that it names to the end.
 
@@ -67,6 +68,8 @@ def inspect(
         executor: runs the cases.
         root: folder that the manifest's paths start from; default: its own.
         against: ``inspection.json`` of other data sets, whose scans are looked for among these.
+        headers: look at headers and lengths alone, which takes milliseconds a case and leaves damage within the voxels,
+            their range, labels and duplicates for later.
 
     Raises:
         FileNotFoundError: if there is no such manifest or other inspection.
@@ -75,21 +78,24 @@ def inspect(
     of_the_set = [Finding("manifest", "", "", problem) for problem in problems]
     if manifest is None:
         return Inspection(Path(path).stem, [], of_the_set)
-    cases = list(inspect_cases(manifest, Path(output) / "cases", executor))
+    cases = list(inspect_cases(manifest, Path(output) / "cases", executor, headers))
     of_the_set += [*duplicates(cases, manifest), *overlaps(cases, against), *unexpected(cases, manifest)]
     return Inspection(manifest.name, cases, of_the_set)
 
 
-def inspect_cases(manifest: Manifest, folder: Path, executor: Executor) -> Iterator[Case]:
+def inspect_cases(manifest: Manifest, folder: Path, executor: Executor, headers: bool) -> Iterator[Case]:
     """Yield all cases in the manifest's order, those of an earlier call from their files."""
     # Sent along with every case.
     bare = replace(manifest, training=[], validation=[], test=[], unlabeled=[], labelled_order={})
     records = [(section, record) for section in SECTIONS for record in getattr(manifest, section)]
     futures = {}
     for section, record in records:
-        file, stamp = folder / f"{quote(record['case_id'], safe='')}.json", stamp_of(record, section, manifest)
+        file, stamp = (
+            folder / f"{quote(record['case_id'], safe='')}.json",
+            [headers, *stamp_of(record, section, manifest)],
+        )
         if not file.is_file() or json.loads(file.read_text(encoding="utf-8"))["stamp"] != stamp:
-            futures[executor.submit(inspect_case, record, section, bare)] = file, stamp
+            futures[executor.submit(inspect_case, record, section, bare, headers)] = file, stamp
     bar = tqdm(total=len(records), initial=len(records) - len(futures), desc="inspecting", unit="case")
     for future in as_completed(futures):
         file, stamp = futures[future]

@@ -1,7 +1,7 @@
 """Scans of every format, read to their end."""
 
 from medssl.readers.faults import KINDS, Kind, ScanError
-from medssl.readers.scan import NIBABEL, SUFFIXES, check_volume, doubts, promised_bytes, read_header, read_scan
+from medssl.readers.scan import NIBABEL, SUFFIXES, check_scan, doubts, read_header, read_scan
 
 __all__ = [
     "KINDS",
@@ -9,9 +9,8 @@ __all__ = [
     "SUFFIXES",
     "Kind",
     "ScanError",
-    "check_volume",
+    "check_scan",
     "doubts",
-    "promised_bytes",
     "read_header",
     "read_scan",
 ]

@@ -81,6 +81,36 @@ def read_header(file: str | Path) -> SpatialImage:
     return image
 
 
+def check_scan(file: str | Path, frame: int | None = None) -> SpatialImage:
+    """Return a scan that header and length say to be a whole volume; where they do not tell, all of it is read.
+
+    Args:
+        file: of the scan, or folder of a DICOM series.
+        frame: which volume of a series of frames, counted from 1.
+
+    Raises:
+        ScanError: as :py:func:`read_scan`, but for damage within the voxels.
+    """
+    path = Path(file)
+    if not path.is_file() or not path.name.endswith(NIBABEL):
+        return read_scan(path, frame)
+    image = read_header(path)
+    check_volume(image, path, frame)
+    if length(path) != promised_bytes(image) % 2**32:
+        return read_scan(path, frame)  # cut off, which raises, compressed in parts, or tags at its end
+    return image
+
+
+def length(file: Path) -> int:
+    """Return the number of bytes in a file modulo 2^32; of a gzip file, those that its last four bytes promise."""
+    size = file.stat().st_size
+    if file.suffix not in (".gz", ".mgz") or size < 4:
+        return size % 2**32
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(), "little")
+
+
 def read_whole(file: Path) -> SpatialImage:
     """Return a NIfTI or MGH scan that lies in memory, and whose file was read to the end."""
     image = read_header(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
@@ -42,8 +43,7 @@ class KnownLabels(Transform):
 
     def __call__(self, label: NdarrayOrTensor) -> NdarrayOrTensor:
         """Return the label map with its classes alone."""
-        found, counts = torch.unique(convert_to_tensor(label, track_meta=False), return_counts=True)
-        voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        voxels = count_values(np.asarray(label))
         stray = {value: count for value, count in voxels.items() if value not in self.labels}
         fractions = {value: count for value, count in stray.items() if value % 1 != 0}  # NaN too
         if fractions:
@@ -93,6 +93,20 @@ class KnownLabelsd(MapTransform):
                 )
         others = {key: value for key, value in data.items() if key != "known_classes"}
         return {**others, **labels, "known": known}
+
+
+def count_values(label: np.ndarray) -> dict[float, int]:
+    """Return how many voxels hold each value; small whole numbers, as ids are, without sorting."""
+    values = label.ravel(order="K")
+    if (
+        values.size
+        and 0 <= values.min() <= values.max() < 2**16
+        and (values == (ids := values.astype(np.uint16))).all()
+    ):
+        counts = np.bincount(ids)
+        return {float(value): int(counts[value]) for value in counts.nonzero()[0]}
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def shown(values: Mapping[float, int]) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
-from monai.transforms import EnsureChannelFirst, MapTransform, Transform
+from monai.transforms import MapTransform, Transform
 from nibabel.spatialimages import SpatialImage
 
 from medssl.readers import read_scan
@@ -51,8 +52,8 @@ class LoadScan(Transform):
         reader = ScanReader(frame)
         voxels, meta = reader.get_data(reader.read(file))
         meta |= {"filename_or_obj": str(file), "frame": frame or 1}
-        volume = MetaTensor.ensure_torch_and_prune_meta(voxels.astype(np.float32), meta)
-        return EnsureChannelFirst()(volume)
+        # Files have x fastest, which MONAI would turn around here; as it is, the voxels of axial slices lie in order.
+        return MetaTensor(torch.from_numpy(np.asarray(voxels, dtype=np.float32))[None], meta=meta)
 
 
 class LoadScand(MapTransform):

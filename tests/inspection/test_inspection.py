@@ -307,3 +307,20 @@ def test_real_files_are_found_out(name, label, code, folder, data_set):
     record = {"case_id": "x", "subject_id": "x", "image": name} | ({"label": label} if label else {})
     folder.manifest |= {"training": [], ("training" if label else "unlabeled"): [record]}
     assert code in dict(folder.found(root=data_set))
+
+
+def test_headers_alone_tell_geometry_and_lengths_and_are_no_inspection_of_the_voxels(folder):
+    cut = folder.image("a").read_bytes()
+    folder.image("a").write_bytes(cut[: len(cut) // 2])
+    save(folder.label("b"), LABEL, np.diag([-1.0, -1.0, 4.0, 1.0]))
+    spoilt = IMAGE.copy()
+    spoilt[0, 0, 0] = np.nan
+    save(folder.image("c"), spoilt)
+    assert folder.found(headers=True) == [("damaged", "a"), ("grid", "b")]
+    assert folder.inspect(headers=True).cases[2].facts == {
+        "shape": [20, 24, 6],
+        "axes": "LPS",
+        "slices": 6,
+        "spacing": [5.0, 1.0, 1.0],
+    }
+    assert folder.found() == [("damaged", "a"), ("grid", "b"), ("intensities", "c")]
