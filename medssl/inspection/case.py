@@ -143,6 +143,11 @@ def load(record: dict[str, Any], key: str, case: Case, header: bool) -> MetaTens
     if key not in record:
         return None
     with case.noting("unreadable", record[key]):
+        if key == "image" and "sha256" in record and not header:
+            with open(record[key], "rb") as file:
+                came = hashlib.file_digest(file, "sha256").hexdigest()
+            if came != record["sha256"]:
+                raise ScanError("damaged", record[key], f"its SHA-256 must be {record['sha256']}, it is {came}")
         volume = (grid_of if header else LoadScan())(record[key], record.get("frame"))
         for doubt in doubts(record[key]):
             case.note("header", record[key], f"{doubt}; {KINDS['header'].remedy}")

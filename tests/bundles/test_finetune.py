@@ -194,6 +194,28 @@ def test_masks_have_exactly_the_geometry_of_the_scans(finetuned, scans, tmp_path
         assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 2, 3}
 
 
+@pytest.mark.data("misc_formats")
+def test_one_brain_in_many_axis_orders_gets_one_mask_on_the_grid_of_each_file(finetuned, data_set, tmp_path):
+    scans, output = data_set / "orientations", tmp_path / "masks"
+    checkpoint = str(finetuned / "models" / "model.pt")
+    run(
+        config_file=str(CONFIGS / "inference.yaml"),
+        bundle_root=str(tmp_path),
+        checkpoint=checkpoint,
+        dataset_dir=str(scans),
+        output_dir=str(output),
+    )
+    canonical = []
+    for file in sorted(scans.glob("*.nii.gz")):
+        scan, mask = nib.load(file), nib.load(output / file.name.replace(".nii", "_seg.nii"))
+        assert mask.shape == scan.shape
+        np.testing.assert_array_equal(mask.affine, scan.affine)
+        canonical.append(np.asanyarray(nib.as_closest_canonical(mask).dataobj))
+    assert len(canonical) == 28
+    differing = [np.mean(mask != canonical[0]) for mask in canonical]
+    assert max(differing) < 1e-3  # headers agree to 1e-5 mm
+
+
 def test_volumes_are_learnt_and_segmented_as_slices_are(run_bundle, scans, tmp_path):
     size = {"image_size": [16, 32, 32], "max_epochs": 1}
     before = run_bundle("pretrain", ["train", "lrc", "small", "lrc_3d"], tmp_path / "lrc", num_slices=2, **size)

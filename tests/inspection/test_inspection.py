@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -324,3 +325,12 @@ def test_headers_alone_tell_geometry_and_lengths_and_are_no_inspection_of_the_vo
         "spacing": [5.0, 1.0, 1.0],
     }
     assert folder.found() == [("damaged", "a"), ("grid", "b"), ("intensities", "c")]
+
+
+def test_a_checksum_of_the_manifest_is_held_against_the_file(folder):
+    digest = hashlib.sha256(folder.image("a").read_bytes()).hexdigest()
+    folder.manifest["training"][0]["sha256"] = digest
+    folder.manifest["training"][1]["sha256"] = digest
+    (finding,) = folder.inspect().findings
+    assert (finding.code, finding.case_id) == ("damaged", "b")
+    assert f"its SHA-256 must be {digest}, it is" in finding.text
