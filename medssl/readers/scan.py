@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from itertools import takewhile
 from pathlib import Path
 
 import nibabel as nib
@@ -166,8 +167,13 @@ def one_frame(image: SpatialImage, frame: int | None) -> SpatialImage:
 
 
 def doubts(file: str | Path) -> list[str]:
-    """Return what a readable NIfTI file leaves to guess, a sentence each."""
+    """Return what a readable NIfTI or NRRD file leaves to guess, a sentence each."""
     path = Path(file)
+    if path.suffix in (".nrrd", ".nhdr"):
+        with path.open("rb") as stream:
+            fields = {line.split(b":")[0] for line in takewhile(bytes.strip, stream)}  # up to an empty line
+        sized = fields & {b"space directions", b"spacings"}
+        return [] if sized else ["its header does not say how large voxels are: they are taken to be 1 mm"]
     suffix = next((suffix for suffix in (".nii.gz", ".nii") if path.name.endswith(suffix)), None)
     if suffix is None or path.is_dir():
         return []

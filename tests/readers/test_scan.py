@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from medssl.readers import ScanError, read_scan
+from medssl.readers import ScanError, doubts, read_scan
 
 AFFINE = np.diag([1.5, 1.5, 10.0, 1.0])
 
@@ -274,3 +274,13 @@ def test_a_frame_of_a_real_series_is_read(data_set):
     np.testing.assert_array_equal(
         voxels_of(read_scan(data_set / "odd/pcasl.nii.gz", frame=3)), np.asanyarray(frames.dataobj)[..., 2]
     )
+
+
+def test_voxels_of_an_nrrd_that_says_nothing_of_their_size_are_doubted(tmp_path):
+    SimpleITK.WriteImage(SimpleITK.Image(4, 5, 6, SimpleITK.sitkInt16), str(tmp_path / "a.nrrd"))
+    assert doubts(tmp_path / "a.nrrd") == []
+    header, voxels = (tmp_path / "a.nrrd").read_bytes().split(b"\n\n", 1)
+    kept = [line for line in header.split(b"\n") if not line.startswith(b"space")]
+    (tmp_path / "b.nrrd").write_bytes(b"\n".join(kept) + b"\n\n" + voxels)
+    assert read_scan(tmp_path / "b.nrrd").affine[0, 0] in (-1, 1)
+    assert doubts(tmp_path / "b.nrrd") == ["its header does not say how large voxels are: they are taken to be 1 mm"]
