@@ -41,6 +41,7 @@ class Manifest:
         labelled_order: for a fold, the order in which a reference took its labelled subjects.
         expected: what the data should turn out to be, for :py:func:`medssl.inspection.inspect`.
         label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
+        assume_affine: whether scans whose headers do not say how they lie in space are used.
         root: folder that the records' paths started from.
         path: of the manifest file.
     """
@@ -61,6 +62,7 @@ class Manifest:
     labelled_order: dict[int, list[str]] = field(default_factory=dict)
     label_policy: dict[str, str] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
+    assume_affine: bool = False
     root: Path = Path()
     path: Path = Path()
 
@@ -137,6 +139,7 @@ def read_manifest(
         labelled_order={int(fold): order for fold, order in raw.get("labelled_order", {}).items()},
         label_policy=raw.get("label_policy", {}),
         expected=raw.get("expected", {}),
+        assume_affine=raw.get("assume_affine", False),
         root=base,
         path=file,
         **absolute,

@@ -12,9 +12,14 @@ from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
 
+from medssl.readers import is_placed
 from medssl.resources import resource
 
 Record = dict[str, Any]
+UNPLACED = (
+    "a header with neither sform nor qform does not say how a scan lies in space; repair it, or declare assume_affine "
+    "true: its axes are then taken to be right, anterior, superior"
+)
 SECTIONS = ("training", "validation", "test", "unlabeled")
 
 
@@ -104,6 +109,7 @@ def check(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
         *wrong_names(rows, sound),
         *wrong_paths(rows, root, check_files),
         *(same_scans(rows, sound, root) if check_files else []),
+        *(unplaced(rows, root) if check_files and not sound.get("assume_affine", False) else []),
         *wrong_subjects(rows, sound),
         # Subjects are looked for only where every record could be read.
         *(wrong_references(rows, sound) if not any(path[:1] and path[0] in SECTIONS for path in paths) else []),
@@ -181,6 +187,17 @@ def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
         wish = "give the data folder: --root of python -m medssl, --dataset_dir of a bundle"
         missing = [f"/: none of the {len(missing)} files {lies} {root}; {wish}"]
     return problems + missing
+
+
+def unplaced(rows: list[Row], root: Path) -> list[str]:
+    """Scans whose headers leave open how they lie in space."""
+    pointers = [
+        f"{row.pointer}/{key}"
+        for row in rows
+        for key in ("image", "label")
+        if key in row.record and os.path.isfile(root / row.record[key]) and not is_placed(root / row.record[key])
+    ]
+    return [f"{', '.join(pointers)}: {UNPLACED}"] if pointers else []
 
 
 def same_scans(rows: list[Row], raw: dict[str, Any], root: Path) -> list[str]:

@@ -1,18 +1,23 @@
 """The scans that lie in a folder."""
 
+import logging
 from pathlib import Path
 
 from nibabel.affines import voxel_sizes
 
-from medssl.readers import SUFFIXES, ScanError, check_scan, read_scan
+from medssl.readers import SUFFIXES, ScanError, check_scan, doubts, is_placed, read_scan
 from medssl.transforms.spacing import voxel_axis
+
+logger = logging.getLogger(__name__)
+
+UNPLACED = "its header does not say how it lies in space: axes are taken to be right, anterior, superior"
 
 
 def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict[str, str]]:
     """Return ``{"image": path}`` for every volume of a folder, files and folders of DICOM series, sorted by name.
 
     They are checked at once, so that a file which is no volume, or cut off, is known before the first hour is spent:
-    NIfTI and MGH by header and length, the others by reading them.
+    NIfTI and MGH by header and length, the others by reading them. What a header leaves to guess is warned of.
 
     Args:
         folder: of the scans.
@@ -42,6 +47,9 @@ def find_scans(folder: str | Path, masks: str | Path | None = None) -> list[dict
             problems.append(f"{path.name}: its mask would be that of {first}")
     if problems:
         raise ValueError("\n  ".join([f"move these out of {Path(folder).absolute()}, or mend them:", *problems]))
+    for path in scans:
+        for doubt in [*doubts(path), *([] if is_placed(path) else [UNPLACED])]:
+            logger.warning("%s: %s", path.name, doubt)
     return [{"image": str(path)} for path in scans]
 
 

@@ -19,8 +19,9 @@ from nibabel.affines import voxel_sizes
 from PIL import Image
 
 from medssl.data import Manifest
+from medssl.data.manifest_checks import UNPLACED
 from medssl.engine.overlays import class_colours, fullest_slice
-from medssl.readers import KINDS, ScanError, check_scan, doubts
+from medssl.readers import KINDS, ScanError, check_scan, doubts, is_placed
 from medssl.transforms import KnownLabelsd, LoadScan, ResampleToSpacing, SameGridd, Window
 from medssl.transforms.labels import count_values
 from medssl.transforms.spacing import AXCODES, voxel_axis
@@ -108,7 +109,7 @@ def inspect_case(record: dict[str, Any], section: str, manifest: Manifest, heade
         headers: look at headers and lengths alone where these tell what a file holds.
     """
     case = Case(record["case_id"], record["subject_id"], section)
-    image, label = (load(record, key, case, headers) for key in ("image", "label"))
+    image, label = (load(record, key, manifest, case, headers) for key in ("image", "label"))
     if image is not None:
         check_grid(image, record["image"], manifest, case)
     if headers:
@@ -138,7 +139,7 @@ def inspect_case(record: dict[str, Any], section: str, manifest: Manifest, heade
     return case
 
 
-def load(record: dict[str, Any], key: str, case: Case, header: bool) -> MetaTensor | None:
+def load(record: dict[str, Any], key: str, manifest: Manifest, case: Case, header: bool) -> MetaTensor | None:
     """Return a volume :math:`(1, X, Y, Z)`, of a header zeros, or None where it cannot be used."""
     if key not in record:
         return None
@@ -149,6 +150,8 @@ def load(record: dict[str, Any], key: str, case: Case, header: bool) -> MetaTens
             if came != record["sha256"]:
                 raise ScanError("damaged", record[key], f"its SHA-256 must be {record['sha256']}, it is {came}")
         volume = (grid_of if header else LoadScan())(record[key], record.get("frame"))
+        if not is_placed(record[key]):
+            case.note("header" if manifest.assume_affine else "geometry", record[key], UNPLACED)
         for doubt in doubts(record[key]):
             case.note("header", record[key], f"{doubt}; {KINDS['header'].remedy}")
         return volume

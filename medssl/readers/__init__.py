@@ -1,7 +1,7 @@
 """Scans of every format, read to their end."""
 
 from medssl.readers.faults import KINDS, Kind, ScanError
-from medssl.readers.scan import NIBABEL, SUFFIXES, check_scan, doubts, read_header, read_scan
+from medssl.readers.scan import NIBABEL, SUFFIXES, check_scan, doubts, is_placed, read_header, read_scan
 
 __all__ = [
     "KINDS",
@@ -11,6 +11,7 @@ __all__ = [
     "ScanError",
     "check_scan",
     "doubts",
+    "is_placed",
     "read_header",
     "read_scan",
 ]

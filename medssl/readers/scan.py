@@ -166,6 +166,20 @@ def one_frame(image: SpatialImage, frame: int | None) -> SpatialImage:
     return type(image)(frames[..., number], image.affine, image.header)
 
 
+def is_placed(file: str | Path) -> bool:
+    """Whether a scan says how it lies in space. A NIfTI file with neither sform nor qform does not, others always do.
+
+    Of one that cannot be read it is not known: True.
+    """
+    if not str(file).endswith((".nii", ".nii.gz")):
+        return True
+    try:
+        header = nib.load(file).header
+    except (*NO_SCAN, *CUT_OFF):
+        return True
+    return bool(header["sform_code"] or header["qform_code"])
+
+
 def doubts(file: str | Path) -> list[str]:
     """Return what a readable NIfTI or NRRD file leaves to guess, a sentence each."""
     path = Path(file)
@@ -185,8 +199,6 @@ def doubts(file: str | Path) -> list[str]:
         header = nib.Nifti1Header.from_fileobj(stream, check=False)
     if header["magic"].item() not in (b"n+1", b"ni1"):  # NIfTI-2
         return found
-    if not header["sform_code"] and not header["qform_code"]:
-        found.append("its header does not say how it lies in space: axes are taken to be right, anterior, superior")
     if header["scl_slope"] == 0 and header["scl_inter"] != 0:
         found.append(f"its slope is 0: the intercept {header['scl_inter']:g} is not added, as other software does")
     return found

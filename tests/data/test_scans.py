@@ -103,3 +103,9 @@ def test_voxels_that_are_no_real_numbers_are_named(tmp_path):
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no scan \(.nii, .nii.gz, .*or a folder of DICOM\) in"):
         find_scans(tmp_path)
+
+
+def test_what_a_header_leaves_to_guess_is_warned_of(tmp_path, caplog):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), None), tmp_path / "a.nii.gz")
+    assert len(find_scans(tmp_path)) == 1
+    assert "a.nii.gz: its header does not say how it lies in space" in caplog.text

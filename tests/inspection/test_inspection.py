@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.transforms import Compose
 from PIL import Image
 
 from medssl.__main__ import main
+from medssl.data import load_manifest
 from medssl.inspection import inspect, write_page
 from medssl.inspection.page import lines
 from medssl.readers import KINDS
 from medssl.resources import resource
+from medssl.transforms import KnownLabelsd, LoadScand, ResampleToSpacingd, SameGridd, Windowd
 
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
 IMAGE = np.random.default_rng(0).normal(100, 30, (20, 24, 6)).astype(np.float32)
@@ -123,7 +126,7 @@ SPOILT = {
     "a label is empty": (lambda f: save(f.label("b"), LABEL * 0), "empty"),
     "padding tells the label": (padded, "support"),
     "a plain file lies beside": (lambda f: save(f.root / "images" / "b.nii", IMAGE), "header"),
-    "axes are named nowhere": (unplaced, "header"),
+    "axes are named nowhere": (unplaced, "geometry"),
 }
 
 
@@ -138,27 +141,33 @@ def test_what_is_wrong_with_one_case_is_found_and_the_others_are_left_alone(spoi
 
 @pytest.mark.parametrize(("spoil", "code"), SPOILT.values(), ids=SPOILT)
 def test_what_inspection_refuses_training_refuses(spoil, code, folder):
-    from monai.transforms import Compose
-
-    from medssl.transforms import KnownLabelsd, LoadScand, ResampleToSpacingd, SameGridd, Windowd
-
-    spoil(folder)
-    manifest = folder.manifest
-    training = Compose(
-        [
+    def train():
+        manifest = load_manifest(folder.write())
+        steps = [
             LoadScand(["image", "label"]),
             SameGridd(["image", "label"]),
-            KnownLabelsd("label", {0: "background", 1: "heart"}),
-            ResampleToSpacingd(["image", "label"], manifest["spacing"], "S", mode=["bilinear", "nearest"]),
-            Windowd("image", **manifest["window"]),
+            KnownLabelsd("label", manifest.labels),
+            ResampleToSpacingd(["image", "label"], manifest.spacing, "S", mode=["bilinear", "nearest"]),
+            Windowd("image", **manifest.window),
         ]
-    )
-    record = {"image": str(folder.image("b")), "label": str(folder.label("b"))}
+        return Compose(steps)(manifest.training[1])
+
+    spoil(folder)
     if KINDS[code].stops:
         with pytest.raises((ValueError, RuntimeError)):
-            training(record)
+            train()
     else:
-        training(record)
+        train()
+
+
+def test_axes_that_are_named_nowhere_are_used_where_the_manifest_says_so(folder):
+    unplaced(folder)
+    with pytest.raises(ValueError, match="/training/1/image, /training/1/label: a header with neither sform nor qform"):
+        load_manifest(folder.write())
+    folder.manifest["assume_affine"] = True
+    assert load_manifest(folder.write()).assume_affine
+    assert folder.inspect().sound
+    assert ("header", "b") in folder.found()
 
 
 def test_everything_is_listed_at_once(folder):
