@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
@@ -58,41 +59,43 @@ def make_manifest(options: argparse.Namespace) -> None:
         "nnssl": lambda: from_nnssl(options.file, options.root),
         "csv": lambda: from_table(options.file),
     }
+    if options.labels and options.labels[0] != "background":
+        raise ValueError(f"labels must begin with background, the id 0, got {' '.join(options.labels)}.")
     output = options.output or options.root / "manifest.json"
+    if output.exists():
+        raise FileExistsError(f"{output} is there already; give another file as --output, or move it away.")
     manifest = write_manifest({**sources[options.source](), **told}, options.root, output)
     logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
 
 
 def of_files(recipe: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return what a recipe makes of a folder."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    import torch
-
     from medssl.data.recipes import from_recipe
 
-    # One thread each: as many processes as cores leave none for more.
-    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+    with processes(options.workers) as executor:
         return from_recipe(recipe, options.root, executor)
 
 
 def inspect_data(options: argparse.Namespace) -> None:
     """Inspect a data set; what stops a case is an error."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    import torch
-
     from medssl.inspection import inspect, write_page
     from medssl.inspection.page import lines
 
-    # One thread each: as many processes as cores leave none for more.
-    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-        inspection = inspect(options.path, options.output, executor, options.root, options.against, options.headers)
-    page = write_page(inspection, options.output)
+    output = options.output / "headers" if options.headers else options.output
+    with processes(options.workers) as executor:
+        inspection = inspect(options.path, output, executor, options.root, options.against, options.headers)
+    page = write_page(inspection, output)
     logging.info("\n".join(lines(inspection)))
     logging.info("page: %s", page)
     if not inspection.sound:
         raise ValueError(f"{inspection.name} cannot be used as it is: see above, or {page}.")
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """Return as many processes, of one thread each: as many as there are cores leave none for more."""
+    import torch
+
+    return ProcessPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def make_phantoms(options: argparse.Namespace) -> None:
@@ -105,10 +108,6 @@ def make_phantoms(options: argparse.Namespace) -> None:
 
 def prepare_store(options: argparse.Namespace) -> None:
     """Write a slice store of every image that a manifest names."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    import torch
-
     from medssl.data import load_manifest, prepare, pretrain_records, store_recipe
 
     manifest = load_manifest(options.path, options.root)
@@ -118,8 +117,7 @@ def prepare_store(options: argparse.Namespace) -> None:
         superpixels = {"scale": scale, "sigma": sigma, "min_size": min_size}
     recipe = store_recipe(options.spacing or manifest.spacing, manifest.slice_axis, manifest.window, superpixels)
     records = pretrain_records(manifest, fold=None, transductive=True)
-    # One thread each: as many processes as cores leave none for more.
-    with ProcessPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+    with processes(options.workers) as executor:
         prepare(records, options.output, recipe, executor)
     logging.info("%d volumes are in %s", len(records), options.output)
 

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
@@ -21,15 +22,16 @@ from tqdm.auto import tqdm
 
 from medssl import atomic
 from medssl.data.manifest_checks import Record
-from medssl.data.scan_folder import natural
+from medssl.data.scan_folder import LABELS_FOLDER, natural
 from medssl.readers import ScanError
 from medssl.readers.dicom_series import image_header, series_files
 from medssl.readers.rt_struct import RTStruct, is_rt_struct, read_rt_struct
 from medssl.transforms import LoadScan, SameGridd
+from medssl.transforms.labels import count_values
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "medssl_labels"  # in the data folder
+LAYOUT = 1  # of a label map and of how it is drawn
 Organs = Mapping[int, Sequence[str | int]]  # what the files, or an RTSTRUCT, call a label; or its ids in a label map
 
 
@@ -37,12 +39,16 @@ class Joined(NamedTuple):
     """What became of a case's labels.
 
     Attributes:
-        known: ids that the case has a file, or contours, of.
+        file: the label map, below the data folder.
+        known: ids that were looked for.
+        drawn: ids that the case has a file, contours or voxels of.
         overlapping: voxels that more than one of them covers.
         others: names that belong to no label.
     """
 
+    file: str
     known: list[int]
+    drawn: list[int]
     overlapping: int
     others: list[str]
 
@@ -51,7 +57,8 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
     """Write one label map for every record, and return the records that name it.
 
     Where organs overlap the higher id has the voxel. An organ without a file, or without contours, was not looked for:
-    it is left out of the record's ``known_classes``. Maps that were written before are taken where nothing has changed.
+    it is left out of the record's ``known_classes``. Maps that were written before are taken where nothing has changed;
+    what has changed is written under another name, and never in the place of an earlier map.
 
     Args:
         records: whose ``label`` is a path, of a label map, an RTSTRUCT, or a folder of PNG slices; or paths by organ,
@@ -61,49 +68,60 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
         executor: runs the cases.
 
     Raises:
-        ValueError: if a label stands in no case.
-        medssl.readers.ScanError: if a file cannot be read, or lies on another grid than its image.
+        ValueError: listing the cases that cannot be joined; if a label has no file, no contours, or none of them a
+            voxel, in any case.
     """
     root = Path(root)
-    join = partial(join_case, root=root, organs=organs)
-    joined = list(tqdm(executor.map(join, records), "joining labels", total=len(records), unit="case"))
+    futures = [executor.submit(join_case, record, root, organs) for record in records]
+    joined, failed = [], []
+    for record, future in zip(records, tqdm(futures, "joining labels", unit="case"), strict=True):
+        try:
+            joined.append(future.result())
+        except (ValueError, OSError) as error:
+            failed.append(f"{record['case_id']}: {error}")
+    if failed:
+        raise ValueError("\n  ".join([f"{len(failed)} cases cannot be joined; mend them, or move them away:", *failed]))
+    tell(joined, organs)
+    made = []
+    for record, case in zip(records, joined, strict=True):
+        partly = {} if len(case.known) == len(organs) else {"known_classes": case.known}
+        rest = {key: value for key, value in record.items() if key != "known_classes"}
+        made.append({**rest, "label": case.file, **partly})
+    return made
+
+
+def tell(joined: Sequence[Joined], organs: Organs) -> None:
+    """Say what was left out, and refuse labels that are nowhere."""
     others = Counter(name for case in joined for name in case.others)
-    known = {label for case in joined for label in case.known}
-    if missing := [f"{label} ({', '.join(map(str, organs[label]))})" for label in organs if label not in known]:
+    known, drawn = ({label for case in joined for label in getattr(case, field)} for field in ("known", "drawn"))
+    for absent, stops in ((organs.keys() - known, True), (known - drawn, not drawn)):
+        if not absent:
+            continue
+        named = ", ".join(f"{label} ({', '.join(map(str, organs[label]))})" for label in sorted(absent))
         there = f"; what no label names: {', '.join(others)}" if others else ""
-        raise ValueError(f"no case has label {', '.join(missing)}{there}; correct the names.")
+        if stops:
+            raise ValueError(f"no case has label {named}{there}; correct the names.")
+        logger.warning("labels: no case has a voxel of label %s", named)
     if others:
         logger.info("labels: left out %s", ", ".join(f"{name} ({count} cases)" for name, count in others.items()))
     if overlapping := sum(case.overlapping for case in joined):
         cases = sum(case.overlapping > 0 for case in joined)
         logger.info("labels: %d voxels of %d cases lie in several organs: the higher id has them", overlapping, cases)
-    made = []
-    for record, case in zip(records, joined, strict=True):
-        partly = {} if len(case.known) == len(organs) else {"known_classes": case.known}
-        made.append({**record, "label": map_of(record).as_posix(), **partly})
-    return made
-
-
-def map_of(record: Record) -> Path:
-    """Return where a record's label map is written."""
-    return Path(FOLDER) / f"{re.sub(r'[^0-9A-Za-z.-]+', '_', record['case_id'])}.nii.gz"
 
 
 def join_case(record: Record, root: Path, organs: Organs) -> Joined:
     """Write the label map of one case."""
-    image, output = root / record["image"], root / map_of(record)
-    named: Mapping[str, str] | str = record["label"]
+    image, named = root / record["image"], record["label"]
     files = [root / name for name in (named.values() if isinstance(named, Mapping) else [named])]
-    stamp = stamp_of([image, *files], organs)
-    notes = output.with_name(output.name.replace(".nii.gz", ".json"))
+    name = f"{quote(record['case_id'], safe=' ')}.{stamp_of(record, [image, *files], organs)}"
+    output, notes = (root / LABELS_FOLDER / f"{name}{ending}" for ending in (".nii.gz", ".json"))
     if output.is_file() and notes.is_file():
-        noted = json.loads(notes.read_text(encoding="utf-8"))
-        if noted.pop("stamp") == stamp:
-            return Joined(**noted)
+        return Joined(**json.loads(notes.read_text(encoding="utf-8")))
     volume = LoadScan()(image, record.get("frame"))
     source = source_of(named, root, image, volume)
     label = np.zeros(volume.shape[1:], dtype=np.uint8 if max(organs) < 256 else np.uint16)
-    known, taken, overlapping = [], set(), 0
+    contoured = record.get("known_classes")  # of a label map with other ids
+    known, drawn, taken, overlapping = [], [], set(), 0
     for number in sorted(organs):
         wanted = {plain(name) for name in organs[number]}
         if names := [name for name in source.names if plain(name) in wanted]:
@@ -111,12 +129,13 @@ def join_case(record: Record, root: Path, organs: Organs) -> Joined:
             overlapping += int((label[mask] > 0).sum())
             label[mask] = number
             taken |= set(names)
-        if names or source.complete:
+            drawn.append(number)
+        if names or (source.complete and (contoured is None or not set(contoured).isdisjoint(organs[number]))):
             known.append(number)
-    joined = Joined(known, overlapping, [str(name) for name in source.names if name not in taken])
+    others = [str(name) for name in source.names if name not in taken]
+    joined = Joined(output.relative_to(root).as_posix(), known, drawn, overlapping, others)
     atomic.replace(output, partial(nib.save, nib.Nifti1Image(label, np.asarray(volume.affine))))
-    text = json.dumps({"stamp": stamp, **joined._asdict()})
-    atomic.replace(notes, partial(Path.write_text, data=text, encoding="utf-8"))
+    atomic.replace(notes, partial(Path.write_text, data=json.dumps(joined._asdict()), encoding="utf-8"))
     return joined
 
 
@@ -144,8 +163,8 @@ def source_of(named: Mapping[str, str] | str, root: Path, image: Path, volume: M
         check_series(structures, image)
         draw = partial(structures.draw, shape=volume.shape[1:], affine=np.asarray(volume.affine))
         return Source(list(structures.contours), draw, complete=False)
-    ids = of_slices(file, image, volume) if file.is_dir() else on_grid(volume, file)
-    return Source([value for value in np.unique(ids).tolist() if value], partial(np.isin, ids), complete=True)
+    ids = of_slices(file, image, volume) if file.is_dir() else on_grid(volume, file).astype(np.int32)
+    return Source([int(value) for value in count_values(ids) if value], partial(np.isin, ids), complete=True)
 
 
 def union(volume: MetaTensor, files: Sequence[Path]) -> np.ndarray:
@@ -157,10 +176,10 @@ def on_grid(volume: MetaTensor, file: Path) -> np.ndarray:
     """Return the whole numbers of a label map :math:`(X, Y, Z)` that lies on the image's grid."""
     label = LoadScan()(file)
     SameGridd(["image", "label"])({"image": volume, "label": label})
-    ids = np.asarray(label[0])
-    if (ids % 1).any():
-        raise ScanError("labels", file, f"it must hold whole numbers, it holds {ids[ids % 1 != 0].flat[0]:g}")
-    return ids.astype(int)
+    values = np.asarray(label[0])
+    if fractions := [value for value in count_values(values) if value % 1]:
+        raise ScanError("labels", file, f"it must hold whole numbers, it holds {fractions[0]:g}")
+    return values
 
 
 def of_slices(folder: Path, image: Path, volume: MetaTensor) -> np.ndarray:
@@ -168,16 +187,32 @@ def of_slices(folder: Path, image: Path, volume: MetaTensor) -> np.ndarray:
 
     Both are numbered alike: the first of the one belongs to the first of the other, by name.
     """
-    pictures = sorted(folder.glob("*.png"), key=lambda file: natural(file.name))
+    pictures = sorted((file for file in folder.glob("*.png") if file.name[0] != "."), key=by_name)
     files = series_files(image)
     if len(pictures) != len(files):
         raise ScanError("grid", folder, f"there must be a PNG for each of {len(files)} slices, got {len(pictures)}")
-    places = {file: number for number, file in enumerate(sorted(files, key=lambda file: natural(file.name)))}
-    slices = [np.asarray(Image.open(pictures[places[file]]).convert("L")) for file in files]  # (Y, X) each
-    ids = np.stack(slices).transpose(2, 1, 0).astype(int)
+    places = {file: number for number, file in enumerate(sorted(files, key=by_name))}
+    ids = np.stack([read_slice(pictures[places[file]]) for file in files]).transpose(2, 1, 0)
     if ids.shape != volume.shape[1:]:
-        raise ScanError("grid", folder, f"slices must be {volume.shape[1:]} as the image, got {ids.shape}")
+        raise ScanError("grid", folder, f"slices must be {tuple(volume.shape[1:])} as the image, got {ids.shape}")
     return ids
+
+
+def read_slice(file: Path) -> np.ndarray:
+    """Return the grey values of a PNG, or its colours' numbers :math:`(Y, X)`; black and white are 0 and 255."""
+    try:
+        with Image.open(file) as picture:
+            pixels = np.asarray(picture)
+    except (OSError, SyntaxError) as error:  # the latter is Pillow's of broken headers
+        raise ScanError("damaged", file, f"it cannot be read to its end ({error})") from error
+    if pixels.ndim != 2:
+        raise ScanError("labels", file, f"it must be grey, it has {pixels.shape[2]} channels")
+    return pixels * 255 if pixels.dtype == bool else pixels
+
+
+def by_name(file: Path) -> list[Any]:
+    """Return what sorts files as people number them."""
+    return natural(file.name)
 
 
 def check_series(structures: RTStruct, image: Path) -> None:
@@ -194,8 +229,9 @@ def plain(name: str | int) -> str:
     return re.sub(r"[\W_]+", "", str(name)).casefold()
 
 
-def stamp_of(files: Sequence[Path], organs: Organs) -> str:
-    """Return what a label map depends on."""
-    states = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    parts = [states, sorted((label, list(names)) for label, names in organs.items())]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def stamp_of(record: Record, files: Sequence[Path], organs: Organs) -> str:
+    """Return a few digits that change with all that a label map depends on."""
+    parts = [part for file in files for part in (sorted(file.iterdir()) if file.is_dir() else [file])]
+    states = [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in parts]
+    depends = [LAYOUT, record, sorted((label, list(names)) for label, names in organs.items()), states]
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:8]

@@ -43,7 +43,7 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
 
     Raises:
         FileNotFoundError: if nothing of it is in the folder.
-        ValueError: as of the patterns and the labels; for contours without ``labels``.
+        ValueError: as of the patterns and the labels; for contours without ``labels``, and slices without ``organs``.
     """
     facts = {key: value for key, value in recipe.items() if key not in OF_FILES}
     for section, records in find_records(recipe, Path(root)).items():
@@ -54,7 +54,7 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
     if "labels" not in facts and any(isinstance(record["label"], Mapping) for record in labelled):
         organs = sorted({organ for record in labelled for organ in record["label"]}, key=natural)
         facts["labels"] = {str(number): name for number, name in enumerate(["background", *organs])}
-    if labelled and ("organs" in recipe or by_name(recipe)):
+    if labelled and ("organs" in recipe or not ready(recipe)):
         joined = iter(join_labels(labelled, root, organs_of({**recipe, **facts}), executor))
         for section in SECTIONS:
             facts[section] = [next(joined) if "label" in record else record for record in facts.get(section, [])]
@@ -69,7 +69,16 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is none.
+        ValueError: if it cannot be read, or has no layout.
     """
+    recipe = read_keys(name)
+    if "layout" not in recipe:
+        raise ValueError(f"{name} must have a layout, the patterns of images and labels, it has {', '.join(recipe)}.")
+    return recipe
+
+
+def read_keys(name: str | Path) -> dict[str, Any]:
+    """Return the keys of a recipe, or of a manifest, with those that it is based on."""
     file = Path(name)
     if not file.is_file():
         recipes = resource("data_manifests/recipes")
@@ -79,9 +88,16 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
             raise FileNotFoundError(f"no recipe {str(name)!r}; medssl ships {shipped}, or give a YAML file.")
     if file.suffix == ".json":
         return json.loads(file.read_text(encoding="utf-8"))
-    recipe: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        recipe: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{file} must hold the keys of a manifest, it holds {recipe!r:.80}.")
     if "based_on" in recipe:
-        recipe = read_recipe(file.parent / recipe["based_on"]) | recipe
+        recipe = read_keys(file.parent / recipe["based_on"]) | recipe
+    if "organs" in recipe:
+        recipe["organs"] = {int(number): names for number, names in recipe["organs"].items()}
     numbered = {key: recipe[key] for key in ("modality", "labels", "canonical", "label_policy") if key in recipe}
     return recipe | {key: {str(number): name for number, name in names.items()} for key, names in numbered.items()}
 
@@ -94,12 +110,12 @@ def choose(recipe: Recipe, names: Sequence[str] | None) -> dict[str, Any]:
         names: of the labels, in order, the background first; None takes the recipe as it is.
 
     Raises:
-        ValueError: for names that it does not have.
+        ValueError: for names that it does not have, the background among them.
     """
     if names is None:
         return dict(recipe)
     numbers = {name: number for number, name in recipe["labels"].items()}
-    if unknown := [name for name in names[1:] if name not in numbers]:
+    if unknown := [name for name in names if name not in numbers]:
         raise ValueError(f"labels must be among {', '.join(numbers)}, got {', '.join(unknown)}.")
     organs = organs_of(recipe)
     chosen = {str(number): name for number, name in enumerate(names)}
@@ -110,16 +126,32 @@ def choose(recipe: Recipe, names: Sequence[str] | None) -> dict[str, Any]:
     }
 
 
+def ready(recipe: Recipe) -> bool:
+    """Whether labels are label maps, as they are."""
+    return not by_name(recipe) and not any(label.endswith("/") for label in label_patterns(recipe))
+
+
 def by_name(recipe: Recipe) -> bool:
     """Whether labels are told apart by names, of files or of contours, rather than by ids."""
-    labels = [patterns["label"] for _, patterns in parts(recipe) if patterns.get("label")]
-    return any(ORGAN in fields_of(label) or label.endswith(".dcm") for label in labels)
+    return any(ORGAN in fields_of(label) or label.endswith(".dcm") for label in label_patterns(recipe))
+
+
+def label_patterns(recipe: Recipe) -> list[str]:
+    """Return the patterns of all labels."""
+    return [patterns["label"] for _, patterns in parts(recipe) if patterns.get("label")]
 
 
 def organs_of(recipe: Recipe) -> Organs:
     """Return by what a recipe knows each of its labels."""
     if "organs" in recipe:
-        return recipe["organs"]
+        organs: Organs = recipe["organs"]
+        if wrong := {str(number) for number in organs} ^ (recipe["labels"].keys() - {"0"}):
+            raise ValueError(f"organs must name the ids of labels but 0, they differ in {', '.join(sorted(wrong))}.")
+        return organs
+    if any(label.endswith("/") for label in label_patterns(recipe)):
+        raise ValueError(
+            "labels of slices have grey values: a recipe with organs, a YAML file, must say which are which."
+        )
     if "labels" not in recipe:
         raise ValueError("say which regions are labels: --labels background ..., as the files call them.")
     names = by_name(recipe)

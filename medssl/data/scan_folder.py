@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -12,9 +13,12 @@ from medssl.data.manifest_checks import Record
 from medssl.readers.dicom_series import holds_images
 from medssl.readers.rt_struct import is_rt_struct
 
-FIELD = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
-TOKEN = re.compile(r"\{\w+(?::[^{}]+)?\}|\*\*/|\*|.")
-HIDDEN = re.compile(r"\.|__MACOSX$")
+logger = logging.getLogger(__name__)
+
+LABELS_FOLDER = "medssl_labels"  # where label maps are written that medssl.data.label_maps makes
+FIELD = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
+TOKEN = re.compile(rf"{FIELD.pattern}|\*\*/|\*|.")
+HIDDEN = re.compile(rf"\.|__MACOSX$|{LABELS_FOLDER}$")
 ORGAN = "organ"  # the field of a label's pattern that tells the files of one case apart
 
 
@@ -39,7 +43,7 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     Raises:
         FileNotFoundError: if there is no such folder, or nothing in it fits.
         ValueError: for a pattern without a field, or a label's field that the images do not have; if two scans have
-            one case_id, a case has two labels, or labels are there that belong to no image.
+            one case_id, a case has two labels, or there are labels, and none of them belongs to an image.
     """
     root = Path(root)
     if not root.is_dir():
@@ -50,7 +54,7 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     if strange := sorted(set(fields_of(label or "")) - {*fields, ORGAN}):
         raise ValueError(f"the label's pattern may use {', '.join(fields)}, got {', '.join(strange)}.")
     every = list_paths(root)
-    narrowed = dict(pair for pair in FIELD.findall(pattern) if pair[1])
+    narrowed = dict(pair for pair in FIELD.findall(f"{pattern} {label}") if pair[1])
     labels = find_labels(root, every, label, narrowed) if label is not None else {}
     masks = {path for of_case in labels.values() for path in of_case.values()}
     found = [(path, values) for path, values in matches(every, pattern, narrowed) if path not in masks]
@@ -60,20 +64,22 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
         raise FileNotFoundError(f"nothing in {root.absolute()} fits {pattern!r}; it holds {examples(root)}.")
     records: dict[str, list[Record]] = {"training": [], "unlabeled": []}
     taken: dict[str, str] = {}
+    used = set()
     for path, values in sorted(found, key=lambda pair: natural(pair[0])):
         case = values.get("case") or "_".join(values[field] for field in fields)
         if case in taken:
             raise ValueError(f"{taken[case]} and {path} would both be case {case!r}; give the pattern another field.")
         taken[case] = path
         record: Record = {"case_id": case, "subject_id": values.get("subject", case), "image": path}
-        if of_case := labels.pop(key_of(values, label), None):
+        if of_case := labels.get(key_of(values, label)):
             record["label"] = of_case.get("") or of_case
+            used.add(key_of(values, label))
         records["training" if "label" in record else "unlabeled"].append(record)
-    if labels:
-        lost = sorted(path for of_case in labels.values() for path in of_case.values())
-        raise ValueError(
-            f"{len(lost)} labels belong to no image, such as {lost[0]}; correct the patterns, or move them away."
-        )
+    if lost := sorted(path for key, of_case in labels.items() if key not in used for path in of_case.values()):
+        text = f"{len(lost)} labels belong to no image, such as {lost[0]}"
+        if not used:
+            raise ValueError(f"{text}; correct the patterns.")
+        logger.warning(text)
     return records
 
 
@@ -102,9 +108,13 @@ def fields_of(pattern: str) -> list[str]:
 
 def list_paths(root: Path) -> list[str]:
     """Return all paths below a folder, of folders with a slash at their end, but for what file systems hide."""
-    found = []
+    found, seen = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not HIDDEN.match(name)]
+        if (place := os.path.realpath(folder)) in seen:  # links may lead in circles
+            folders.clear()
+            continue
+        seen.add(place)
         found += [Path(folder, name).relative_to(root).as_posix() for name in files if not HIDDEN.match(name)]
         found += [f"{Path(folder, name).relative_to(root).as_posix()}/" for name in folders]
     return found
@@ -112,7 +122,10 @@ def list_paths(root: Path) -> list[str]:
 
 def matches(paths: list[str], pattern: str, narrowed: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
     """Return the paths that fit a pattern, folders without their slash, with the values of its fields."""
-    expression = re.compile(regular(pattern, narrowed))
+    try:
+        expression = re.compile(regular(pattern, narrowed))
+    except re.error as error:
+        raise ValueError(f"the regular expressions of {pattern!r} cannot be read: {error}.") from error
     return [(path.rstrip("/"), found.groupdict()) for path in paths if (found := expression.fullmatch(path))]
 
 
@@ -120,7 +133,7 @@ def regular(pattern: str, narrowed: Mapping[str, str]) -> str:
     """Return a pattern as a regular expression, a group for every field."""
     seen: set[str] = set()
     expression = ""
-    for token in TOKEN.findall(pattern):
+    for token in (match[0] for match in TOKEN.finditer(pattern)):
         if field := FIELD.fullmatch(token):
             name = field[1]
             expression += f"(?P={name})" if name in seen else f"(?P<{name}>{narrowed.get(name, '[^/]+?')})"

@@ -38,14 +38,11 @@ def write_manifest(facts: Mapping[str, Any], root: str | Path, output: str | Pat
         The manifest as it was loaded again.
 
     Raises:
-        FileExistsError: if there is such a file.
         ManifestError: listing what is wrong with it; the file is there to be corrected.
         ValueError: if there is no modality; if the ids of the label files leave gaps.
         medssl.readers.ScanError: if a file that is looked at cannot be read.
     """
     root, output = Path(root), Path(output)
-    if output.exists():
-        raise FileExistsError(f"{output} is there already; give another file as --output, or move it away.")
     if "modality" not in facts:
         raise ValueError("say what the images are: --modality CT, --modality MR, ...")
     records = [record for section in SECTIONS for record in facts.get(section, [])]

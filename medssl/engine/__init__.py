@@ -3,7 +3,7 @@
 from medssl.engine.autocast import AutocastInferer, bfloat16_is_fast
 from medssl.engine.best_weights import BestWeights
 from medssl.engine.case_metrics import CaseMetrics
-from medssl.engine.checkpoint import Checkpoint
+from medssl.engine.checkpoint import Checkpoint, leave_sigterm
 from medssl.engine.collapse import CollapseMonitor
 from medssl.engine.command_line import guard_command_line
 from medssl.engine.contrastive_crops import LocateBoxes, PrepareContrastiveCrops
@@ -41,6 +41,7 @@ __all__ = [
     "bfloat16_is_fast",
     "check_fits",
     "guard_command_line",
+    "leave_sigterm",
     "provenance",
     "read_first_stage",
     "read_receipt",

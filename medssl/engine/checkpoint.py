@@ -34,12 +34,13 @@ class Stateful(Protocol):
 class Checkpoint:
     """Keep a run on disk: at epoch ends, and at SIGTERM, all that resuming takes, and the weights that others load.
 
-    The folder receives ``last.pt`` (state of the run), ``model.pt`` (weights, a flat state_dict) and ``model.json``
-    (the receipt). Each is written under another name, flushed and renamed, its predecessor kept as ``*.previous.*``:
-    a kill at any moment leaves a readable checkpoint. A run of another recipe is not resumed: what the receipts say,
-    and the length of the run, must be the same. While it lasts the folder is locked.
+    The folder receives ``last.pt`` (state of the run), ``model.pt`` (weights, a flat state_dict), ``model.json`` (the
+    receipt) and ``run.lock``: while the run lasts no other one may write there. Each is written under another name,
+    flushed and renamed, its predecessor kept as ``*.previous.*``: a kill at any moment leaves a readable checkpoint. A
+    run of another recipe is not resumed: what the receipts say, and the length of the run, must be the same.
 
     SIGTERM, by which clusters announce that time is up, lets the step be finished and kept; then Python exits with 143.
+    Workers of the data loader must outlive it: :py:func:`leave_sigterm`.
 
     Args:
         folder: of this run alone.
@@ -166,6 +167,15 @@ class Checkpoint:
                 "stopped in epoch %d; run the same command again to continue from %s.", engine.state.epoch, self.folder
             )
         raise error
+
+
+def leave_sigterm(worker: int) -> None:
+    """Let the worker of a ``DataLoader`` pass SIGTERM over, which many schedulers send to all processes of a job.
+
+    Args:
+        worker: its number, as ``worker_init_fn`` is given it.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def save_weights(path: str | Path, weights: dict[str, Tensor], receipt: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os.path
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -139,23 +140,30 @@ def inspect_case(record: dict[str, Any], section: str, manifest: Manifest, heade
     return case
 
 
-def load(record: dict[str, Any], key: str, manifest: Manifest, case: Case, header: bool) -> MetaTensor | None:
+def load(record: dict[str, Any], key: str, manifest: Manifest, case: Case, headers: bool) -> MetaTensor | None:
     """Return a volume :math:`(1, X, Y, Z)`, of a header zeros, or None where it cannot be used."""
     if key not in record:
         return None
     with case.noting("unreadable", record[key]):
-        if key == "image" and "sha256" in record and not header:
-            with open(record[key], "rb") as file:
-                came = hashlib.file_digest(file, "sha256").hexdigest()
-            if came != record["sha256"]:
-                raise ScanError("damaged", record[key], f"its SHA-256 must be {record['sha256']}, it is {came}")
-        volume = (grid_of if header else LoadScan())(record[key], record.get("frame"))
+        volume = (grid_of if headers else LoadScan())(record[key], record.get("frame"))
+        if key == "image" and "sha256" in record and not headers:
+            check_digest(record[key], record["sha256"])
         if not is_placed(record[key]):
             case.note("header" if manifest.assume_affine else "geometry", record[key], UNPLACED)
         for doubt in doubts(record[key]):
             case.note("header", record[key], f"{doubt}; {KINDS['header'].remedy}")
         return volume
     return None
+
+
+def check_digest(file: str, wanted: str) -> None:
+    """Refuse a file of another SHA-256."""
+    if not os.path.isfile(file):
+        raise ScanError("manifest", file, "sha256 is of a file, this is the folder of a series")
+    with open(file, "rb") as stream:
+        came = hashlib.file_digest(stream, "sha256").hexdigest()
+    if came != wanted:
+        raise ScanError("damaged", file, f"its SHA-256 must be {wanted}, it is {came}")
 
 
 def grid_of(file: str, frame: int | None) -> MetaTensor:

@@ -73,6 +73,7 @@ def inspect(
 
     Raises:
         FileNotFoundError: if there is no such manifest or other inspection.
+        ValueError: if another inspection is of an older version, or of headers.
     """
     manifest, problems = read_manifest(path, root, check_files=False)
     of_the_set = [Finding("manifest", "", "", problem) for problem in problems]
@@ -90,10 +91,8 @@ def inspect_cases(manifest: Manifest, folder: Path, executor: Executor, headers:
     records = [(section, record) for section in SECTIONS for record in getattr(manifest, section)]
     futures = {}
     for section, record in records:
-        file, stamp = (
-            folder / f"{quote(record['case_id'], safe='')}.json",
-            [headers, *stamp_of(record, section, manifest)],
-        )
+        file = folder / f"{quote(record['case_id'], safe='')}.json"
+        stamp = [headers, *stamp_of(record, section, manifest)]
         if not file.is_file() or json.loads(file.read_text(encoding="utf-8"))["stamp"] != stamp:
             futures[executor.submit(inspect_case, record, section, bare, headers)] = file, stamp
     bar = tqdm(total=len(records), initial=len(records) - len(futures), desc="inspecting", unit="case")
@@ -133,6 +132,8 @@ def overlaps(cases: Sequence[Case], against: Sequence[str | Path]) -> Iterator[F
     """Find scans that stand in other data sets too."""
     for file in against:
         other = json.loads(Path(file).read_text(encoding="utf-8"))
+        if other.get("layout") != LAYOUT or not any(case["voxels"] for case in other["cases"]):
+            raise ValueError(f"{file} has no voxels to compare: inspect {other['name']} again, not by headers alone.")
         theirs = {case["voxels"]: case["case_id"] for case in other["cases"] if case["voxels"]}
         for case in cases:
             if case.voxels in theirs:

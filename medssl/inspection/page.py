@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from medssl import __version__, atomic
-from medssl.inspection.data_set import Inspection
+from medssl.inspection.data_set import LAYOUT, Inspection
 from medssl.readers import KINDS
 
 KEPT = ("case_id", "subject_id", "section", "facts", "voxels")  # of a case, beside the findings
@@ -25,6 +25,7 @@ def write_page(inspection: Inspection, folder: str | Path) -> Path:
     folder = Path(folder)
     facts = {
         "medssl": __version__,
+        "layout": LAYOUT,
         "name": inspection.name,
         "sound": inspection.sound,
         "findings": [vars(finding) | {"stops": finding.stops} for finding in inspection.findings],

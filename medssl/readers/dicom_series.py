@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def is_image(file: Path) -> bool:
     """Whether a file is a DICOM image, whole or not."""
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality", "Rows"])
-    except (InvalidDicomError, OSError):
+    except (InvalidDicomError, OSError, struct.error):  # the last where it is cut off
         return False
     return "Rows" in header and header.get("Modality") not in NO_IMAGES
 
@@ -85,7 +86,7 @@ def image_header(file: Path) -> pydicom.Dataset | None:
         pixels = header.get("PixelData")
     except InvalidDicomError:
         return None
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, struct.error) as error:
         raise ScanError("damaged", file, f"it cannot be read to its end ({error})") from error
     if header.get("Modality") in NO_IMAGES or "DirectoryRecordSequence" in header:  # the latter is a DICOMDIR
         return None

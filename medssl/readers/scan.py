@@ -163,7 +163,8 @@ def one_frame(image: SpatialImage, frame: int | None) -> SpatialImage:
     """Return one volume of an image that has more than three axes."""
     frames = np.asanyarray(image.dataobj).reshape(*image.shape[:3], -1)
     number = frame - 1 if frame and frames.shape[3] > 1 else 0
-    return type(image)(frames[..., number], image.affine, image.header)
+    alone = np.array(frames[..., number], order="F")  # a view would keep all of them in memory
+    return type(image)(alone, image.affine, image.header)
 
 
 def is_placed(file: str | Path) -> bool:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.data.label_maps import join_labels
+from medssl.data.label_maps import join_labels, read_slice
 from medssl.data.scan_folder import scan_folder
 from medssl.readers import ScanError, read_scan
 
@@ -56,7 +56,7 @@ def test_files_of_organs_become_one_map_where_the_higher_id_wins(organs, executo
     expected = np.where(block((2, 6), (0, 5), (0, 4)), 2, block((0, 3), (0, 5), (0, 4)))
     np.testing.assert_array_equal(ids(organs, made[0]), expected)
     np.testing.assert_array_equal(ids(organs, made[1]), block((0, 3), (0, 5), (0, 4)))
-    assert made[0]["label"] == "medssl_labels/a.nii.gz"
+    assert made[0]["label"].startswith("medssl_labels/a.")
     assert "20 voxels of 1 cases lie in several organs: the higher id has them" in caplog.text
     assert "left out Skin (1 cases)" in caplog.text
 
@@ -72,14 +72,33 @@ def test_maps_are_written_again_only_where_something_changed(organs, executor):
     records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
     join = {"records": records, "root": organs, "executor": executor}
     first = join_labels(**join, organs={1: ["Large Bowel"], 2: ["Liver"]})
-    written = [(organs / record["label"]).stat().st_mtime_ns for record in first]
+    written = (organs / first[0]["label"]).stat().st_mtime_ns
     save(organs / "b" / "structures" / "Large Bowel.nii.gz", block((0, 1), (0, 1), (0, 1)))
     second = join_labels(**join, organs={1: ["Large Bowel"], 2: ["Liver"]})
     assert [record.get("known_classes") for record in second] == [None, [1]]
-    assert (organs / first[0]["label"]).stat().st_mtime_ns == written[0]
+    assert second[0]["label"] == first[0]["label"]
+    assert (organs / first[0]["label"]).stat().st_mtime_ns == written
     assert ids(organs, second[1]).sum() == 1
-    join_labels(**join, organs={1: ["Liver"], 2: ["Large Bowel"]})
-    assert ids(organs, first[0])[2, 0, 0] == 2
+
+
+def test_a_map_that_a_manifest_names_is_never_replaced(organs, executor):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    first = join_labels(records, organs, {1: ["Large Bowel"], 2: ["Liver"]}, executor)
+    second = join_labels(records, organs, {1: ["Liver"], 2: ["Large Bowel"]}, executor)
+    assert (ids(organs, first[0])[0, 0, 0], ids(organs, second[0])[0, 0, 0]) == (1, 2)
+    (organs / "a" / "structures" / "Liver.nii.gz").rename(organs / "a" / "structures" / "Spleen.nii.gz")
+    renamed = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    third = join_labels(renamed, organs, {1: ["Large Bowel"], 2: ["Spleen"]}, executor)
+    assert len({record["label"] for record in (first[0], second[0], third[0])}) == 3
+
+
+def test_cases_that_are_called_alike_have_maps_of_their_own(tmp_path, executor):
+    for number, case in enumerate(("1 a", "1_a", "心臓", "肝臓")):
+        save(tmp_path / case / "img.nii.gz", np.full((6, 5, 4), number, dtype=np.int16))
+        save(tmp_path / case / "seg.nii.gz", block((0, 1 + number)))
+    records = scan_folder(tmp_path, "{case}/img.nii.gz", "{case}/seg.nii.gz")["training"]
+    made = {record["case_id"]: ids(tmp_path, record) for record in join_labels(records, tmp_path, {1: [1]}, executor)}
+    assert [int(made[case].sum()) for case in ("1 a", "1_a", "心臓", "肝臓")] == [20, 40, 60, 80]
 
 
 def test_a_misspelt_organ_and_another_grid_are_told(organs, executor):
@@ -90,7 +109,11 @@ def test_a_misspelt_organ_and_another_grid_are_told(organs, executor):
     with pytest.raises(ValueError, match="must lie on one grid"):
         join_labels(records, organs, {1: ["Large Bowel"]}, executor)
     save(organs / "b" / "structures" / "Large Bowel.nii.gz", block((0, 1)) * np.float32(0.5))
-    with pytest.raises(ScanError, match=r"it must hold whole numbers, it holds 0\.5"):
+    cut = (organs / "a" / "structures" / "Large Bowel.nii.gz").read_bytes()[:90]
+    (organs / "a" / "structures" / "Large Bowel.nii.gz").write_bytes(cut)
+    with pytest.raises(
+        ValueError, match=r"(?s)2 cases cannot be joined.*\n  a: .*\n  b: .*whole numbers, it holds 0\.5"
+    ):
         join_labels(records, organs, {1: ["Large Bowel"]}, executor)
 
 
@@ -106,6 +129,25 @@ def test_ids_of_files_become_those_of_the_manifest(tmp_path, executor, caplog):
     (made,) = join_labels(records, tmp_path, {1: [500], 2: [205], 3: [850, 550], 4: [421]}, executor)
     assert ids(tmp_path, made)[:, 0, 0].tolist() == [1, 2, 4, 3, 0, 0]
     assert "known_classes" not in made
+
+
+def test_ids_that_no_file_holds_are_refused_where_there_are_no_others(tmp_path, executor, caplog):
+    save(tmp_path / "a_image.nii.gz", np.arange(120, dtype=np.int16).reshape(6, 5, 4))
+    save(tmp_path / "a_label.nii.gz", block((0, 2)))
+    records = scan_folder(tmp_path, "{case}_image.nii.gz", "{case}_label.nii.gz")["training"]
+    with pytest.raises(ValueError, match=r"no case has label 1 \(255\); what no label names: 1; correct"):
+        join_labels(records, tmp_path, {1: [255]}, executor)
+    join_labels(records, tmp_path, {1: [1], 2: [2]}, executor)
+    assert "no case has a voxel of label 2 (2)" in caplog.text
+
+
+def test_known_classes_are_numbered_anew_with_their_labels(tmp_path, executor):
+    save(tmp_path / "image.nii.gz", np.arange(120, dtype=np.int16).reshape(6, 5, 4))
+    save(tmp_path / "label.nii.gz", block((0, 2)) * 3)
+    first = {"case_id": "a", "image": "image.nii.gz", "label": "label.nii.gz", "known_classes": [1, 3]}
+    records = [first, {**first, "case_id": "b", "known_classes": [2, 3]}]
+    made = join_labels(records, tmp_path, {1: [3], 2: [2]}, executor)
+    assert [record.get("known_classes") for record in made] == [[1], None]
 
 
 def contoured(folder, series, regions):
@@ -170,5 +212,26 @@ def test_every_slice_has_its_picture(tmp_path, executor):
     for number in range(2):
         Image.fromarray(np.zeros((6, 7), dtype=np.uint8)).save(tmp_path / "1" / "Ground" / f"{number}.png")
     records = [{"case_id": "1", "subject_id": "1", "image": "1/DICOM_anon", "label": "1/Ground"}]
-    with pytest.raises(ScanError, match="there must be a PNG for each of 3 slices, got 2"):
+    with pytest.raises(ValueError, match=r"1: .*there must be a PNG for each of 3 slices, got 2"):
         join_labels(records, tmp_path, {1: [255]}, executor)
+    (tmp_path / "1" / "Ground" / "2.png").write_bytes((tmp_path / "1" / "Ground" / "1.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"2\.png: it cannot be read to its end"):
+        join_labels(records, tmp_path, {1: [255]}, executor)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values"), [("1", [0, 255]), ("L", [0, 63, 252]), ("I;16", [0, 500, 600]), ("P", [0, 1, 2])]
+)
+def test_grey_values_are_those_of_the_file(mode, values, tmp_path):
+    pixels = np.resize(values, (6, 7)).astype(np.uint16 if mode == "I;16" else np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    (picture.convert("1") if mode == "1" else picture).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_slice(tmp_path / "a.png"), pixels)
+
+
+def test_colours_are_no_labels(tmp_path):
+    Image.new("RGB", (7, 6)).save(tmp_path / "a.png")
+    with pytest.raises(ScanError, match="it must be grey, it has 3 channels"):
+        read_slice(tmp_path / "a.png")

@@ -46,18 +46,42 @@ def test_folders_of_dicom_are_named_by_a_slash(tmp_path):
     assert [r["image"] for r in scan_folder(tmp_path, "{case}/ct/")["unlabeled"]] == ["a/ct", "b/ct"]
 
 
-def test_refuses_patterns_that_fit_nothing_or_too_much(tmp_path):
+def test_a_label_may_be_that_of_several_images(tmp_path):
+    save(tmp_path, "p1_t1.nii.gz", "p1_t2.nii.gz", "p1_seg.nii.gz")
+    found = scan_folder(tmp_path, "{subject}_{modality:t\\d}.nii.gz", "{subject}_seg.nii.gz")
+    assert [record["label"] for record in found["training"]] == ["p1_seg.nii.gz"] * 2
+
+
+def test_fields_are_narrowed_by_regular_expressions_with_braces_too(tmp_path):
+    save(tmp_path, "s0001/ct.nii.gz", "s01/ct.nii.gz", "s0001/masks/liver.nii.gz", "s0001/masks/skin.nii.gz")
+    found = scan_folder(tmp_path, "{case:s\\d{4}}/ct.nii.gz", "{case}/masks/{organ:l.*}.nii.gz")
+    assert [record["label"] for record in found["training"]] == [{"liver": "s0001/masks/liver.nii.gz"}]
+    assert found["unlabeled"] == []
+
+
+def test_links_that_lead_in_circles_are_followed_once(tmp_path):
+    save(tmp_path, "scans/a.nii.gz")
+    (tmp_path / "scans" / "again").symlink_to(tmp_path / "scans")
+    assert len(scan_folder(tmp_path, "**/{case}.nii.gz")["unlabeled"]) == 1
+
+
+def test_refuses_patterns_that_fit_nothing_or_too_much(tmp_path, caplog):
     save(tmp_path, "images/a.nii.gz", "labels/a.nii.gz", "labels/b.nii.gz")
     with pytest.raises(FileNotFoundError, match=r"fits 'img/\{case\}.nii.gz'; it holds images/a.nii.gz"):
         scan_folder(tmp_path, "img/{case}.nii.gz")
-    with pytest.raises(ValueError, match=r"1 labels belong to no image, such as labels/b.nii.gz"):
-        scan_folder(tmp_path, "images/{case}.nii.gz", "labels/{case}.nii.gz")
+    scan_folder(tmp_path, "images/{case}.nii.gz", "labels/{case}.nii.gz")
+    assert "1 labels belong to no image, such as labels/b.nii.gz" in caplog.text
+    with pytest.raises(ValueError, match=r"the regular expressions of 'images/\{case:\(a\}.nii.gz' cannot be read"):
+        scan_folder(tmp_path, "images/{case:(a}.nii.gz")
     with pytest.raises(ValueError, match=r"the label's pattern may use case, got id"):
         scan_folder(tmp_path, "images/{case}.nii.gz", "labels/{id}.nii.gz")
     with pytest.raises(ValueError, match="would both be case 'a'; give the pattern another field"):
         scan_folder(tmp_path, "{folder}/{case}.nii.gz")
     with pytest.raises(ValueError, match="a pattern must have a field"):
         scan_folder(tmp_path, "images/a.nii.gz")
+    (tmp_path / "labels" / "a.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"1 labels belong to no image, such as labels/b.nii.gz; correct the patterns"):
+        scan_folder(tmp_path, "images/{case}.nii.gz", "labels/{case}.nii.gz")
 
 
 def test_a_folder_becomes_a_manifest_in_one_command(tmp_path, caplog):
@@ -82,6 +106,8 @@ def test_what_is_said_is_taken_and_ids_with_gaps_are_refused(tmp_path, caplog):
     command += ["labels/{case}.nii.gz", "--modality", "MR"]
     assert main(command) == 1
     assert "ids must run from 0 without a gap, the label files hold [0, 2]" in caplog.text
+    assert main([*command, "--labels", "liver", "tumour"]) == 1
+    assert "labels must begin with background, the id 0, got liver tumour" in caplog.text
     told = ["--labels", "background", "liver", "tumour", "--spacing", "None", "1", "1", "--slice-axis", "A"]
     assert main([*command, *told, "--window", '{"zscore": true}', "--name", "ours"]) == 0
     manifest = load_manifest(tmp_path / "manifest.json")

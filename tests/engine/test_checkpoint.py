@@ -72,6 +72,28 @@ def test_workers_may_come_and_go_in_the_midst_of_an_epoch(start, workers):
     assert torch.equal(weights(start("stopped", num_workers=workers[1])), straight)
 
 
+def test_workers_outlive_a_signal_to_all_processes(tmp_path):
+    """A scheduler signals every process of a job, from without."""
+    code = (
+        "import sys, time, torch\n"
+        "from monai.data import DataLoader\n"
+        "from medssl.engine import leave_sigterm\n"
+        "class Slow(torch.utils.data.Dataset):\n"
+        "    def __len__(self): return 40\n"
+        "    def __getitem__(self, index): time.sleep(0.05); return index\n"
+        "import signal; signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True))\n"
+        "print('ready', flush=True)\n"
+        "print(sum(len(b) for b in DataLoader(Slow(), num_workers=2, worker_init_fn=leave_sigterm)), flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.7)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.communicate()[0] == "heard\n40\n"
+
+
 def test_two_runs_do_not_share_a_folder(start, tmp_path):
     with FileLock(tmp_path / "run" / "run.lock"), pytest.raises(FileExistsError, match="another run is writing to"):
         start()

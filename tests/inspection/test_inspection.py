@@ -336,6 +336,13 @@ def test_headers_alone_tell_geometry_and_lengths_and_are_no_inspection_of_the_vo
     assert folder.found() == [("damaged", "a"), ("grid", "b"), ("intensities", "c")]
 
 
+def test_an_inspection_of_headers_has_nothing_to_compare(folder, tmp_path_factory):
+    other = Folder(tmp_path_factory.mktemp("other"))
+    write_page(other.inspect(headers=True), other.root)
+    with pytest.raises(ValueError, match="has no voxels to compare: inspect hearts again, not by headers alone"):
+        folder.inspect(against=[other.root / "inspection.json"])
+
+
 def test_a_checksum_of_the_manifest_is_held_against_the_file(folder):
     digest = hashlib.sha256(folder.image("a").read_bytes()).hexdigest()
     folder.manifest["training"][0]["sha256"] = digest

@@ -1,4 +1,7 @@
+import copy
+
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import AFFINE, SHAPE, rectangle, write_rt_struct
 
@@ -41,15 +44,37 @@ def test_slices_may_run_along_any_axis_of_the_image(tmp_path):
     np.testing.assert_array_equal(structures.draw(["organ"], (4, 12, 10), turned), along_z.transpose(2, 0, 1))
 
 
-def test_what_lies_across_slices_or_beside_the_image_is_refused(tmp_path):
-    across = [(1, 1, 0), (5, 1, 1.2), (5, 5, 2.4)]
-    structures = read_rt_struct(
-        write_rt_struct(tmp_path / "rt.dcm", {"across": [across], "beside": [rectangle((1, 1), (5, 5), 9)]})
-    )
-    with pytest.raises(ScanError, match="contours of 'across' lie across the slices"):
-        structures.draw(["across"], SHAPE, AFFINE)
-    with pytest.raises(ScanError, match="the contours of 'beside' lie beside the image"):
-        structures.draw(["beside"], SHAPE, AFFINE)
+@pytest.mark.parametrize(
+    ("contours", "message"),
+    [
+        ([[(1, 1, 0), (5, 1, 1.2), (5, 5, 2.4)]], r"lie 1\.4 slices off those of the image"),
+        ([rectangle((1, 1), (5, 5), place) for place in (0, 0.5, 1)], r"lie 0\.5 slices off"),
+        ([rectangle((1, 1), (5, 5), place) for place in (0, 3)], "has them in 2 of the 4 slices that it spans"),
+        ([rectangle((1, 1), (5, 5), 9)], "do not cover a voxel of the image"),
+        ([rectangle((21, 1), (25, 5), 1)], "do not cover a voxel of the image"),
+    ],
+    ids=["across", "between", "few", "above", "beside"],
+)
+def test_contours_that_do_not_fit_the_slices_are_refused(contours, message, tmp_path):
+    structures = read_rt_struct(write_rt_struct(tmp_path / "rt.dcm", {"organ": contours}))
+    with pytest.raises(ScanError, match=message):
+        structures.draw(["organ"], SHAPE, AFFINE)
+
+
+def test_what_stands_twice_does_not_undo_itself(tmp_path):
+    square = rectangle((1.5, 1.5), (7.5, 6.5), 1)
+    once = read_rt_struct(write_rt_struct(tmp_path / "once.dcm", {"organ": [square]}))
+    twice = read_rt_struct(write_rt_struct(tmp_path / "twice.dcm", {"organ": [square, square]}))
+    header = pydicom.dcmread(tmp_path / "once.dcm")
+    for sequence in (header.StructureSetROISequence, header.ROIContourSequence):
+        sequence.append(copy.deepcopy(sequence[0]))
+    header.StructureSetROISequence[1].ROINumber = header.ROIContourSequence[1].ReferencedROINumber = 2
+    header.save_as(tmp_path / "namesakes.dcm")
+    namesakes = read_rt_struct(tmp_path / "namesakes.dcm")
+    drawn = once.draw(["organ"], SHAPE, AFFINE)
+    assert drawn.sum() == 30
+    for other in (twice, namesakes):
+        np.testing.assert_array_equal(other.draw(["organ"], SHAPE, AFFINE), drawn)
 
 
 def test_other_files_are_told_from_an_rtstruct(tmp_path):

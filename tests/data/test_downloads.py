@@ -333,9 +333,9 @@ def test_a_recipe_of_ones_own_is_a_file(tmp_path, caplog):
     own.write_text(f"based_on: {resource('data_manifests/recipes/segthor.yaml')}\nname: ours\nspacing: [null, 2, 2]\n")
     assert main(["manifest", "recipe", str(own), str(tmp_path), "--workers", "1"]) == 0
     assert json.loads((tmp_path / "manifest.json").read_text())["spacing"] == [None, 2, 2]
-    assert main(["manifest", "recipe", "kits", str(tmp_path)]) == 1
+    assert main(["manifest", "recipe", "kits", str(tmp_path), "--output", str(tmp_path / "kits.json")]) == 1
     assert "no recipe 'kits'; medssl ships abd_110, abdomenct_1k, acdc" in caplog.text
-    assert main(["manifest", "recipe", "btcv", str(tmp_path)]) == 1
+    assert main(["manifest", "recipe", "btcv", str(tmp_path), "--output", str(tmp_path / "btcv.json")]) == 1
     assert "fits '**/Training/img/img{case}.nii.gz'; it holds" in caplog.text
 
 
@@ -343,3 +343,36 @@ def test_the_readme_names_every_recipe_and_its_organs():
     readme = resource("data_manifests/README.md").read_text()
     for name in RECIPES:
         assert re.search(rf"\| `{name}` \| .* \| {len(read_recipe(name)['labels']) - 1} \|", readme), name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("labels: {0: background", "is no YAML"),
+        ("name: ours", "must have a layout, the patterns of images and labels, it has name"),
+        ("ours", "must hold the keys of a manifest, it holds 'ours'"),
+    ],
+)
+def test_what_is_no_recipe_says_why(text, message, tmp_path, caplog):
+    (tmp_path / "own.yaml").write_text(text)
+    assert main(["manifest", "recipe", str(tmp_path / "own.yaml"), str(tmp_path)]) == 1
+    assert message in caplog.text
+
+
+def test_organs_are_those_of_the_labels_and_slices_need_them(tmp_path, executor):
+    grow(tmp_path, TREES["chaos_ct"][0])
+    recipe = read_recipe("chaos_ct")
+    with pytest.raises(ValueError, match="organs must name the ids of labels but 0, they differ in 2"):
+        from_recipe(recipe | {"organs": {1: [255], 2: [1]}}, tmp_path, executor)
+    del recipe["organs"]
+    with pytest.raises(ValueError, match="labels of slices have grey values: a recipe with organs"):
+        from_recipe(recipe, tmp_path, executor)
+
+
+def test_a_data_set_is_joined_again_beside_what_was_joined(tmp_path):
+    grow(tmp_path, TREES["abdomenct_1k"][0])
+    command = ["manifest", "recipe", "abdomenct_1k", str(tmp_path), "--workers", "1"]
+    for number, organ in enumerate(("liver", "spleen")):
+        assert main([*command, "--labels", "background", organ, "--output", str(tmp_path / f"{number}.json")]) == 0
+    first, second = (load_manifest(tmp_path / f"{number}.json", tmp_path).training[0]["label"] for number in range(2))
+    assert first != second
