@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     nnunet = verbs.add_parser("nnunet", help="of a folder of nnU-Net v2")
     nnunet.add_argument("root", type=Path, metavar="folder")
     nnssl = verbs.add_parser("nnssl", help="of a pretrain_data.json of nnssl")
-    csv = verbs.add_parser("csv", help="of a table with a column image; label, case_id, subject_id, fold, section")
+    csv = verbs.add_parser(
+        "csv", help="of a table with a column image; label, case_id, subject_id, fold, frame, section"
+    )
     for verb in (nnssl, csv):
         verb.add_argument("file", type=Path)
         verb.add_argument("--root", type=Path, required=True, help="folder that the paths start from")

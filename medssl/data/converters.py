@@ -23,6 +23,8 @@ def from_nnunet(root: str | Path) -> dict[str, Any]:
         ValueError: if an image has several channels, or a label is a region of several ids.
     """
     root = Path(root)
+    if not (root / "dataset.json").is_file():
+        raise FileNotFoundError(f"no dataset.json in {root}; give the folder of one data set, DatasetNNN_Name.")
     raw = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     if len(raw["channel_names"]) != 1:
         raise ValueError(f"images must have one channel, got {list(raw['channel_names'].values())}; split them.")

@@ -42,6 +42,7 @@ class Joined(NamedTuple):
         file: the label map, below the data folder.
         known: ids that were looked for.
         drawn: ids that the case has a file, contours or voxels of.
+        covered: ids that have no voxel left, since those of higher ids cover them all.
         overlapping: voxels that more than one of them covers.
         others: names that belong to no label.
     """
@@ -49,6 +50,7 @@ class Joined(NamedTuple):
     file: str
     known: list[int]
     drawn: list[int]
+    covered: list[int]
     overlapping: int
     others: list[str]
 
@@ -57,8 +59,9 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
     """Write one label map for every record, and return the records that name it.
 
     Where organs overlap the higher id has the voxel. An organ without a file, or without contours, was not looked for:
-    it is left out of the record's ``known_classes``. Maps that were written before are taken where nothing has changed;
-    what has changed is written under another name, and never in the place of an earlier map.
+    it is left out of the record's ``known_classes``; so is one of which others leave nothing. Maps that were written
+    before are taken where nothing has changed; what has changed is written under another name, and never in the place
+    of an earlier map.
 
     Args:
         records: whose ``label`` is a path, of a label map, an RTSTRUCT, or a folder of PNG slices; or paths by organ,
@@ -81,7 +84,7 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
             failed.append(f"{record['case_id']}: {error}")
     if failed:
         raise ValueError("\n  ".join([f"{len(failed)} cases cannot be joined; mend them, or move them away:", *failed]))
-    tell(joined, organs)
+    tell(records, joined, organs)
     made = []
     for record, case in zip(records, joined, strict=True):
         partly = {} if len(case.known) == len(organs) else {"known_classes": case.known}
@@ -90,10 +93,18 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
     return made
 
 
-def tell(joined: Sequence[Joined], organs: Organs) -> None:
-    """Say what was left out, and refuse labels that are nowhere."""
+def tell(records: Sequence[Record], joined: Sequence[Joined], organs: Organs) -> None:
+    """Say what was left out and what is incomplete, and refuse labels that are nowhere."""
+    ids = [record["case_id"] for record in records]
+    for number in organs:
+        unknown = [name for name, case in zip(ids, joined, strict=True) if number not in {*case.known, *case.covered}]
+        covered = [name for name, case in zip(ids, joined, strict=True) if number in case.covered]
+        for names, what in ((unknown, "was not contoured in"), (covered, "is covered by those listed after it in")):
+            if names:
+                logger.warning("labels: %d (%s) %s %s", number, organs[number][0], what, some(names))
     others = Counter(name for case in joined for name in case.others)
-    known, drawn = ({label for case in joined for label in getattr(case, field)} for field in ("known", "drawn"))
+    known = {label for case in joined for label in (*case.known, *case.covered)}
+    drawn = {label for case in joined for label in case.drawn}
     for absent, stops in ((organs.keys() - known, True), (known - drawn, not drawn)):
         if not absent:
             continue
@@ -103,10 +114,16 @@ def tell(joined: Sequence[Joined], organs: Organs) -> None:
             raise ValueError(f"no case has label {named}{there}; correct the names.")
         logger.warning("labels: no case has a voxel of label %s", named)
     if others:
-        logger.info("labels: left out %s", ", ".join(f"{name} ({count} cases)" for name, count in others.items()))
+        counted = some([f"{name} ({count})" for name, count in others.most_common()])
+        logger.info("labels: left out, with the number of cases: %s", counted)
     if overlapping := sum(case.overlapping for case in joined):
         cases = sum(case.overlapping > 0 for case in joined)
         logger.info("labels: %d voxels of %d cases lie in several organs: the higher id has them", overlapping, cases)
+
+
+def some(names: Sequence[str]) -> str:
+    """Write the first of many names."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def join_case(record: Record, root: Path, organs: Organs) -> Joined:
@@ -121,19 +138,23 @@ def join_case(record: Record, root: Path, organs: Organs) -> Joined:
     source = source_of(named, root, image, volume)
     label = np.zeros(volume.shape[1:], dtype=np.uint8 if max(organs) < 256 else np.uint16)
     contoured = record.get("known_classes")  # of a label map with other ids
-    known, drawn, taken, overlapping = [], [], set(), 0
+    known, drawn, present, taken, overlapping = [], [], [], set(), 0
     for number in sorted(organs):
-        wanted = {plain(name) for name in organs[number]}
-        if names := [name for name in source.names if plain(name) in wanted]:
+        if names := named_in(source, organs[number]):
             mask = source.draw(names)
+            if mask.any():
+                present.append(number)
             overlapping += int((label[mask] > 0).sum())
             label[mask] = number
             taken |= set(names)
             drawn.append(number)
         if names or (source.complete and (contoured is None or not set(contoured).isdisjoint(organs[number]))):
             known.append(number)
+    left = count_values(label)
+    covered = [number for number in present if number not in left]
+    known = [number for number in known if number not in covered]
     others = [str(name) for name in source.names if name not in taken]
-    joined = Joined(output.relative_to(root).as_posix(), known, drawn, overlapping, others)
+    joined = Joined(output.relative_to(root).as_posix(), known, drawn, covered, overlapping, others)
     atomic.replace(output, partial(nib.save, nib.Nifti1Image(label, np.asarray(volume.affine))))
     atomic.replace(notes, partial(Path.write_text, data=json.dumps(joined._asdict()), encoding="utf-8"))
     return joined
@@ -151,6 +172,12 @@ class Source(NamedTuple):
     names: list[Any]
     draw: Callable[[Sequence[Any]], np.ndarray]
     complete: bool
+
+
+def named_in(source: Source, organ: Sequence[str | int]) -> list[Any]:
+    """Return what a source holds of an organ."""
+    wanted = {plain(name) for name in organ}
+    return [name for name in source.names if plain(name) in wanted]
 
 
 def source_of(named: Mapping[str, str] | str, root: Path, image: Path, volume: MetaTensor) -> Source:

@@ -153,7 +153,9 @@ def find(path: str | Path) -> Path:
     if file.is_file():
         return file
     if file.is_dir():
-        raise FileNotFoundError(f"a manifest is a file, got the folder {file}; give its {file / 'dataset.json'}.")
+        there = next((name for name in ("manifest.json", "dataset.json") if (file / name).is_file()), None)
+        wish = f"give its {file / there}" if there else "make one of it with python -m medssl manifest scan"
+        raise FileNotFoundError(f"a manifest is a file, got the folder {file}; {wish}.")
     if file.suffix == "" and file.name == str(path):
         try:
             return resource(f"data_manifests/{path}.json")

@@ -45,7 +45,7 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
         FileNotFoundError: if nothing of it is in the folder.
         ValueError: as of the patterns and the labels; for contours without ``labels``, and slices without ``organs``.
     """
-    facts = {key: value for key, value in recipe.items() if key not in OF_FILES}
+    facts: dict[str, Any] = {"training": [], **{key: recipe[key] for key in recipe if key not in OF_FILES}}
     for section, records in find_records(recipe, Path(root)).items():
         facts[section] = [*facts.get(section, []), *records]
     subjects = {record["subject_id"] for section in SECTIONS for record in facts.get(section, [])}
@@ -58,7 +58,20 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
         joined = iter(join_labels(labelled, root, organs_of({**recipe, **facts}), executor))
         for section in SECTIONS:
             facts[section] = [next(joined) if "label" in record else record for record in facts.get(section, [])]
+        set_aside(facts)
     return facts
+
+
+def set_aside(facts: dict[str, Any]) -> None:
+    """Move the records in which nothing was contoured to those without labels."""
+    for section in ("training", "validation"):
+        nothing = [record for record in facts.get(section, []) if record.get("known_classes") == []]
+        if nothing:
+            names = ", ".join(record["case_id"] for record in nothing)
+            logger.warning("labels: none in %s, which go to unlabeled", names)
+            facts[section] = [record for record in facts[section] if record not in nothing]
+            bare = [{key: record[key] for key in record if key not in ("label", "known_classes")} for record in nothing]
+            facts["unlabeled"] = [*facts.get("unlabeled", []), *bare]
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:

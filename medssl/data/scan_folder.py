@@ -37,8 +37,9 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
             for :py:func:`medssl.data.label_maps.join_labels`.
 
     Returns:
-        Records with ``case_id``, the field ``case`` or all fields in order; ``subject_id``, the field ``subject`` or
-        the case; and paths, sorted by case, those of labels by organ where there is a file for each.
+        Records with ``case_id``, of the fields ``subject`` and ``case``, without the latter of all fields in order;
+        ``subject_id``, the field ``subject`` or the case; and paths, sorted by case, those of labels by organ where
+        there is a file for each.
 
     Raises:
         FileNotFoundError: if there is no such folder, or nothing in it fits.
@@ -56,6 +57,8 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     every = list_paths(root)
     narrowed = dict(pair for pair in FIELD.findall(f"{pattern} {label}") if pair[1])
     labels = find_labels(root, every, label, narrowed) if label is not None else {}
+    if label is not None and not labels:
+        logger.warning("no label in %s fits %r", root.absolute(), label)
     masks = {path for of_case in labels.values() for path in of_case.values()}
     found = [(path, values) for path, values in matches(every, pattern, narrowed) if path not in masks]
     if pattern.endswith("/"):
@@ -66,7 +69,8 @@ def scan_folder(root: str | Path, pattern: str, label: str | None = None) -> dic
     taken: dict[str, str] = {}
     used = set()
     for path, values in sorted(found, key=lambda pair: natural(pair[0])):
-        case = values.get("case") or "_".join(values[field] for field in fields)
+        case = "_".join(values[field] for field in ("subject", "case") if field in values)
+        case = case if "case" in values else "_".join(values[field] for field in fields)
         if case in taken:
             raise ValueError(f"{taken[case]} and {path} would both be case {case!r}; give the pattern another field.")
         taken[case] = path

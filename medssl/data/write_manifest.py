@@ -13,7 +13,7 @@ from nibabel.affines import voxel_sizes
 from tqdm.auto import tqdm
 
 from medssl.atomic import replace
-from medssl.data.manifest import Manifest, load_manifest
+from medssl.data.manifest import Manifest, ManifestError, load_manifest
 from medssl.data.manifest_checks import SECTIONS, Record
 from medssl.readers import NIBABEL, read_header, read_scan
 from medssl.transforms.spacing import AXCODES, voxel_axis
@@ -21,6 +21,7 @@ from medssl.transforms.spacing import AXCODES, voxel_axis
 logger = logging.getLogger(__name__)
 
 CT, MR = {"hu": [-160, 240]}, {"percentiles": [1, 99], "zscore": True}  # windows: soft tissue; of no unit
+WHOSE = "if not, say whose: {subject} in the pattern, a column subject_id, or subject_id in the manifest"
 SAMPLED = 20  # scans whose spacing is looked at
 
 
@@ -38,7 +39,7 @@ def write_manifest(facts: Mapping[str, Any], root: str | Path, output: str | Pat
         The manifest as it was loaded again.
 
     Raises:
-        ManifestError: listing what is wrong with it; the file is there to be corrected.
+        ManifestError: listing what is wrong with it; the file is kept, with ``unusable_`` before its name.
         ValueError: if there is no modality; if the ids of the label files leave gaps.
         medssl.readers.ScanError: if a file that is looked at cannot be read.
     """
@@ -56,9 +57,15 @@ def write_manifest(facts: Mapping[str, Any], root: str | Path, output: str | Pat
     if "labels" not in whole:
         whole["labels"] = found_labels(records, root)
         logger.info("labels: %s, by the ids in the files; name them in %s", whole["labels"], output)
+    if len(records) > 1 and len({record["subject_id"] for record in records}) == len(records):
+        logger.info("subjects: each of the %d scans is taken for the only one of a person; %s", len(records), WHOSE)
     text = as_text(whole)
     replace(output, lambda file: file.write_text(text, encoding="utf-8"))
-    return load_manifest(output, root)
+    try:
+        return load_manifest(output, root)
+    except ManifestError:
+        draft = output.replace(output.with_name(f"unusable_{output.name}"))  # out of the way of the next try
+        return load_manifest(draft, root)
 
 
 def usual_spacing(records: Sequence[Record], root: Path, slice_axis: str) -> list[float]:

@@ -46,7 +46,9 @@ KINDS = {
         "voxels are not finite, all the same, or none lies within the window",
         "repair the file, correct the window, or leave the case out",
     ),
-    "grid": Kind(True, "image and label lie on different grids", "resample the label to the image"),
+    "grid": Kind(
+        True, "image and label lie on different grids", "resample the label to the image, or take its own image"
+    ),
     "labels": Kind(
         True,
         "a label map holds ids that are no classes, or fractions",

@@ -58,7 +58,8 @@ def test_files_of_organs_become_one_map_where_the_higher_id_wins(organs, executo
     np.testing.assert_array_equal(ids(organs, made[1]), block((0, 3), (0, 5), (0, 4)))
     assert made[0]["label"].startswith("medssl_labels/a.")
     assert "20 voxels of 1 cases lie in several organs: the higher id has them" in caplog.text
-    assert "left out Skin (1 cases)" in caplog.text
+    assert "left out, with the number of cases: Skin (1)" in caplog.text
+    assert "labels: 2 (Liver) was not contoured in b" in caplog.text
 
 
 def test_an_organ_without_a_file_was_not_looked_for(organs, executor):
@@ -188,7 +189,7 @@ def test_organs_name_the_labels_where_nothing_else_does(organs, caplog):
     assert main([*command, "--label", "{case}/structures/{organ}.nii.gz", "--workers", "1"]) == 0
     manifest = load_manifest(organs / "manifest.json")
     assert manifest.labels == {0: "background", 1: "Large Bowel", 2: "Liver", 3: "Skin"}
-    assert manifest.training[1]["known_classes"] == [1]
+    assert [record["known_classes"] for record in manifest.training] == [[3], [1]]  # skin covers the others
 
 
 @pytest.mark.data("misc_formats")
@@ -235,3 +236,22 @@ def test_colours_are_no_labels(tmp_path):
     Image.new("RGB", (7, 6)).save(tmp_path / "a.png")
     with pytest.raises(ScanError, match="it must be grey, it has 3 channels"):
         read_slice(tmp_path / "a.png")
+
+
+def test_an_organ_that_another_covers_is_not_said_to_be_absent(organs, executor, caplog):
+    records = scan_folder(organs, "{case}/img.nii.gz", "{case}/structures/{organ}.nii.gz")["training"]
+    made = join_labels(records, organs, {1: ["Large Bowel"], 2: ["Liver"], 3: ["Skin"]}, executor)
+    assert made[0]["known_classes"] == [3]
+    assert "labels: 1 (Large Bowel) is covered by those listed after it in a" in caplog.text
+
+
+def test_cases_without_a_contour_of_a_label_are_learnt_from_without_labels(tmp_path, caplog):
+    square = [rectangle((0.5, 0.5), (3.5, 2.5), 1)]
+    contoured(tmp_path / "a" / "study", "1.2.5", {"Heart": square})
+    contoured(tmp_path / "b" / "study", "1.2.5", {"Cor": square})
+    command = ["manifest", "scan", str(tmp_path), "--pattern", "{case}/*/*/", "--label", "{case}/*/*/*.dcm"]
+    assert main([*command, "--modality", "CT", "--workers", "1", "--labels", "background", "Heart"]) == 0
+    manifest = load_manifest(tmp_path / "manifest.json")
+    assert [record["case_id"] for record in manifest.training] == ["a"]
+    assert [record["case_id"] for record in manifest.unlabeled] == ["b"]
+    assert "labels: none in b, which go to unlabeled" in caplog.text

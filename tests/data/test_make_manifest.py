@@ -214,4 +214,28 @@ def test_a_table_that_names_a_missing_file_leaves_a_manifest_to_correct(tmp_path
     assert main(["manifest", "csv", str(tmp_path / "table.csv"), *options]) == 1
     assert "no file 'a.nii.gz' below" in caplog.text
     with pytest.raises(ManifestError):
-        load_manifest(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "unusable_manifest.json")
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_folder_without_labels_is_one_to_learn_from(tmp_path, caplog):
+    save(tmp_path, "p1_a.nii.gz", "p1_b.nii.gz")
+    command = ["manifest", "scan", str(tmp_path), "--modality", "MR", "--pattern", "{subject:p\\d}_{case}.nii.gz"]
+    with caplog.at_level("INFO"):
+        assert main(command) == 0
+    manifest = load_manifest(tmp_path / "manifest.json")
+    assert [(record["case_id"], record["subject_id"]) for record in manifest.unlabeled] == [
+        ("p1_a", "p1"),
+        ("p1_b", "p1"),
+    ]
+    assert "only one of a person" not in caplog.text
+    with caplog.at_level("INFO"):
+        command = ["manifest", "scan", str(tmp_path), "--modality", "MR", "--pattern", "{case}.nii.gz"]
+        assert main([*command, "--label", "label/{case}.nii.gz", "--output", str(tmp_path / "again.json")]) == 0
+    assert "each of the 2 scans is taken for the only one of a person; if not, say whose" in caplog.text
+    assert "no label in" in caplog.text
+
+
+def test_a_folder_that_is_no_data_set_of_nnunet_says_which_is(nnunet, caplog):
+    assert main(["manifest", "nnunet", str(nnunet.parent)]) == 1
+    assert "no dataset.json in" in caplog.text
