@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pydicom.errors import InvalidDicomError
 from skimage.draw import polygon2mask
 
 from medssl.readers.faults import ScanError
+
+logger = logging.getLogger(__name__)
 
 OFF = 0.2  # of a slice: how far contours may lie off it
 FEW = 2 / 3  # of the slices that a region spans: fewer have contours where these were drawn for other slices
@@ -72,6 +75,8 @@ class RTStruct:
         if len(set(slices)) < FEW * span:
             came = f"{len(set(slices))} of the {span} slices that it spans"
             raise ScanError("grid", self.file, f"{name!r} must have contours in all slices, it has them in {came}")
+        if beyond := sum(not 0 <= number < shape[axis] for number in slices):
+            logger.warning("%s: %d of %d contours of %r lie beyond the image", self.file, beyond, len(slices), name)
         region = np.zeros(shape, dtype=bool)
         planes = np.moveaxis(region, axis, 0)  # a view
         for number, points in zip(slices, polygons, strict=True):

@@ -61,6 +61,13 @@ def test_contours_that_do_not_fit_the_slices_are_refused(contours, message, tmp_
         structures.draw(["organ"], SHAPE, AFFINE)
 
 
+def test_contours_beyond_the_image_are_told(tmp_path, caplog):
+    contours = [rectangle((1.5, 1.5), (5.5, 5.5), place) for place in (2, 3, 4)]
+    structures = read_rt_struct(write_rt_struct(tmp_path / "rt.dcm", {"organ": contours}))
+    assert structures.draw(["organ"], SHAPE, AFFINE).sum() == 2 * 16
+    assert "1 of 3 contours of 'organ' lie beyond the image" in caplog.text
+
+
 def test_what_stands_twice_does_not_undo_itself(tmp_path):
     square = rectangle((1.5, 1.5), (7.5, 6.5), 1)
     once = read_rt_struct(write_rt_struct(tmp_path / "once.dcm", {"organ": [square]}))
