@@ -10,7 +10,6 @@ import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import LabelFilter, MapTransform, Transform
-from monai.utils import convert_to_tensor
 
 from medssl.transforms.origin import origin
 
@@ -86,7 +85,7 @@ class KnownLabelsd(MapTransform):
         known = torch.tensor([label in contoured for label in range(max(self.known.labels) + 1)])
         labels = {key: self.known(data[key]) for key in self.key_iterator(data)}
         for key, label in labels.items() if "known_classes" in data else ():
-            if strays := sorted(set(convert_to_tensor(label, track_meta=False).unique().tolist()) - contoured):
+            if strays := sorted(count_values(np.asarray(label)).keys() - contoured):
                 raise ValueError(
                     f"{key} of case {data.get('case_id', '')} holds {strays}, which its known_classes "
                     f"{sorted(contoured - {0})} leave out: correct the manifest."

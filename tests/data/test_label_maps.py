@@ -9,7 +9,8 @@ from PIL import Image
 
 from medssl.__main__ import main
 from medssl.data import load_manifest
-from medssl.data.label_maps import join_labels, read_slice
+from medssl.data.label_maps import join_labels
+from medssl.data.label_sources import read_slice
 from medssl.data.scan_folder import scan_folder
 from medssl.readers import ScanError, read_scan
 
@@ -140,6 +141,14 @@ def test_ids_that_no_file_holds_are_refused_where_there_are_no_others(tmp_path, 
         join_labels(records, tmp_path, {1: [255]}, executor)
     join_labels(records, tmp_path, {1: [1], 2: [2]}, executor)
     assert "no case has a voxel of label 2 (2)" in caplog.text
+
+
+def test_an_id_below_0_is_not_taken_for_the_one_above(tmp_path, executor):
+    save(tmp_path / "image.nii.gz", np.arange(120, dtype=np.int16).reshape(6, 5, 4))
+    save(tmp_path / "label.nii.gz", block((0, 2)) - np.int16(1))
+    record = {"case_id": "a", "image": "image.nii.gz", "label": "label.nii.gz"}
+    with pytest.raises(ValueError, match=r"no case has label 1 \(1\); what no label names: -1"):
+        join_labels([record], tmp_path, {1: [1]}, executor)
 
 
 def test_known_classes_are_numbered_anew_with_their_labels(tmp_path, executor):
