@@ -77,7 +77,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         raise ValueError("\n  ".join(["options that would not do what they say:", *problems]))
     if missing:
         parts = [file.name for file in files[1:] if "method" not in top_level(file) and file.name != "small.yaml"]
-        after = f" What {' and '.join(parts)} are listed after, they say in their first lines." if parts else ""
+        after = f" What to list before {' and '.join(parts)} is said in the first lines there." if parts else ""
         raise ValueError(
             f"no config defines {', '.join(f'@{name}{unlisted(name, files)}' for name in missing)}; list the overlay "
             f"that does after the base, such as a method's: train.yaml, sal.yaml, small.yaml.{after}"
@@ -95,10 +95,13 @@ def top_level(file: Path) -> set[str]:
 
 
 def check_order(files: Sequence[Path]) -> None:
-    """Refuse an overlay in front of the base, and one whose settings a method listed after it overwrites."""
+    """Refuse two methods, an overlay in front of the base, and one that a method listed after it overwrites."""
     ids = [top_level(file) for file in files]
     if ids and "run" not in ids[0]:
         raise ValueError(f"{files[0].name} runs nothing by itself: list the base, such as train.yaml, before it.")
+    methods = [file.name for file in files if "method" in ConfigParser.load_config_file(str(file))]
+    if len(methods) > 1:
+        raise ValueError(f"{' and '.join(methods)} each define a method, and what is left of the others: list one.")
     for place, file in enumerate(files):
         if "method" not in ids[place]:
             continue

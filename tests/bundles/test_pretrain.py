@@ -23,7 +23,6 @@ CONFIGS = resource("bundles/pretrain/configs")
 PARTS = {
     "train",
     "small",
-    "moco",
     "resnet50",
     "stored",
     "own_views",
@@ -36,12 +35,7 @@ PARTS = {
 OVERLAYS = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - PARTS)
 
 
-BASE = {
-    "moco_v1": "moco",
-    "moco_v2": "moco",
-    "lrc_strong": "lrc",
-    "contrastive_crop": "simclr",
-}  # of overlays that make no method; sal of the others
+BASE = {"lrc_strong": "lrc", "contrastive_crop": "simclr"}  # of overlays that make no method; sal of the others
 
 
 def with_its_method(name):
@@ -51,11 +45,11 @@ def with_its_method(name):
 
 
 METHODS = [with_its_method(name) for name in OVERLAYS]
-SMALL = {method: {"queue_size": 8, "num_splits": 2} for method in ("moco", "densecl")}
+SMALL = {method: {"queue_size": 8, "num_splits": 2} for method in ("moco_v1", "moco_v2", "densecl")}
 SMALL |= {method: {"image_size": [64, 64]} for method in ("pirl", "relative_location")}  # a third of it is one tile
 VIT = {"hidden_size": 16, "mlp_dim": 32, "num_layers": 4}
 SMALL["mae"] = {"vit": VIT, "restoring": VIT | {"num_heads": 2}, "image_size": [64, 64]}
-COMBINED = [[method, "own_views"] for method in ("byol", "densecl", "simsiam")]
+COMBINED = [[method, "own_views"] for method in ("moco_v1", "byol", "densecl", "simsiam")]
 COMBINED += [[method, "contrastive_crop"] for method in ("byol", "simsiam")]
 
 
@@ -135,7 +129,7 @@ def test_every_recipe_takes_a_step_with_the_optimizer_of_its_paper(recipe, run_b
 # Every method, those of SAL's rows too; LRC's regions and GCL's second stage need the decoder of a U-Net.
 ON_U_NET_ALONE = {"lrc", "gcl_local"}
 ON_RESNET = [[name] for (name, *others) in METHODS if not others and name not in ON_U_NET_ALONE]
-ON_RESNET += [["moco", "moco_v1"], ["moco", "moco_v2"], ["simclr", "contrastive_crop"]]
+ON_RESNET += [["simclr", "contrastive_crop"]]
 TILED = [["relative_location"], ["pirl"]]
 ON_U_NET = [[name] for name in ("rotation", "pirl", "simclr", "gcl", "pcl", "sal", "lrc")]
 ON_U_NET += [["simclr", "contrastive_crop"]]
@@ -225,7 +219,7 @@ def test_the_resnet_of_the_papers_trains_exports_its_encoder_and_is_joined_with_
 ):
     output = run_bundle(
         "pretrain",
-        ["train", "moco", "moco_v2", "own_views", "resnet50", "small"],
+        ["train", "moco_v2", "own_views", "resnet50", "small"],
         tmp_path / "models",
         num_slices=4,
         queue_size=8,
@@ -301,7 +295,7 @@ def test_the_receipt_says_what_the_weights_saw(pretrained, phantoms):
 
 
 # One recipe a method, with whatever it draws, and its queue, bank, twin and boxes:
-RESUMED = [method for method in METHODS if len(method) == 1] + [["moco", "moco_v2", "contrastive_crop"], ["mae"]]
+RESUMED = [method for method in METHODS if len(method) == 1] + [["moco_v2", "contrastive_crop"], ["mae"]]
 
 
 @pytest.mark.parametrize("method", RESUMED, ids="+".join)

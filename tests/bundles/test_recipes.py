@@ -13,8 +13,8 @@ CONFIGS = resource("bundles/pretrain/configs")
 RECIPES = {
     "relative_location": ("SGD", 0.2, 0.9, 1e-4, 512, 70),  # OpenMMLab's for ResNet-50
     "rotation": ("SGD", 0.1, 0.9, 5e-4, 128, 200),  # RotNet
-    "moco+moco_v1": ("SGD", 0.03, 0.9, 1e-4, 256, 200),  # MoCo
-    "moco+moco_v2": ("SGD", 0.03, 0.9, 1e-4, 256, 200),
+    "moco_v1": ("SGD", 0.03, 0.9, 1e-4, 256, 200),  # MoCo
+    "moco_v2": ("SGD", 0.03, 0.9, 1e-4, 256, 200),
     "densecl": ("SGD", 0.03, 0.9, 1e-4, 256, 200),  # DenseCL
     "simsiam": ("SGD", 0.1, 0.9, 1e-4, 512, 200),  # SimSiam's .05 for 256, epochs of LRC
     "mae": ("AdamW", 1.5e-4, None, 0.05, 256, 800),  # MAE's for 256

@@ -100,14 +100,14 @@ def test_an_option_that_the_overlays_leave_without_a_reader_is_refused():
         guard_method(["models_genesis"], "--head_norm", "True")
     guard_method(["lrc"], "--elastic#spacing", "9")
     with pytest.raises(ValueError, match="--superpixels#scale: nothing reads it with these overlays"):
-        guard_method(["moco", "moco_v2"], "--superpixels#scale", "9")
+        guard_method(["moco_v2"], "--superpixels#scale", "9")
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["train", "lrc_strong", "lrc"], r"lrc.yaml overwrites .*train.* of lrc_strong.yaml: list it before that"),
-        (["train", "moco_v2", "moco"], r"moco.yaml overwrites .*temperature of moco_v2.yaml"),
+        (["train", "moco_v2", "moco_v1"], r"moco_v2.yaml and moco_v1.yaml each define a method"),
         (["train", "small", "lrc"], r"lrc.yaml overwrites .*width of small.yaml"),
         (["small", "train", "lrc"], r"small.yaml runs nothing by itself: list the base, such as train.yaml, before it"),
     ],
@@ -127,8 +127,8 @@ def test_an_option_or_an_id_of_an_overlay_that_is_not_listed_brings_its_name():
 
     with pytest.raises(ValueError, match=r"--store_dir: no config has it \(of stored.yaml\)"):
         guard_overlays(["train", "lrc", "small"], "--store_dir", "store")
-    with pytest.raises(ValueError, match=r"@head \(of moco_v1.yaml or moco_v2.yaml\); list the overlay that does"):
-        guard_overlays(["train", "moco", "small"])
+    with pytest.raises(ValueError, match=r"@align_level \(of sal.yaml or .*\); list the overlay that does"):
+        guard_overlays(["train", "lrc", "sal_predictor"])
 
 
 def test_a_pre_training_without_a_method_says_that_an_overlay_is_missing():
