@@ -18,6 +18,15 @@ def test_the_twin_is_the_moving_average_of_the_network():
     torch.testing.assert_close(twin.twin.weight.detach(), expected)
 
 
+def test_a_root_of_the_momentum_moves_the_twin_as_far_in_the_batches_whose_gradients_are_accumulated():
+    network, moved = nn.Linear(3, 2), nn.Linear(3, 2)
+    once, parts = Momentum(network, momentum=0.9), Momentum(network, momentum=0.9 ** (1 / 4))
+    once.follow(moved)
+    for _ in range(4):
+        parts.follow(moved)
+    torch.testing.assert_close(parts.twin.state_dict(), once.twin.state_dict())
+
+
 def test_the_twin_gets_no_gradient_and_leaves_the_networks_alone():
     network = nn.Linear(3, 2)
     twin = Momentum(network)
