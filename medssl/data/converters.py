@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ import pandas as pd
 
 from medssl.data.manifest_checks import SECTIONS, Record
 from medssl.data.scan_folder import scan_folder
+
+CELLS = {  # of a table, which may be empty but for images
+    "image": (r".+", "a path"),
+    "fold": (r"\d*", "a whole number"),
+    "frame": (r"\d*", "a whole number"),
+    "section": ("|".join(["", *SECTIONS]), f"one of {', '.join(SECTIONS)}"),
+}
 
 
 def from_nnunet(root: str | Path) -> dict[str, Any]:
@@ -80,7 +88,7 @@ def from_table(file: str | Path) -> dict[str, list[Record]]:
             its image where nothing else is said, a subject after its case.
 
     Raises:
-        ValueError: for a table without images, or with a section or column that is none of these.
+        ValueError: for a table without images or with an unknown column; listing every cell that cannot be used.
     """
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     known = ["image", "label", "case_id", "subject_id", "fold", "frame", "section"]
@@ -89,13 +97,19 @@ def from_table(file: str | Path) -> dict[str, list[Record]]:
         raise ValueError(f"{file} must have a column image, and may have {', '.join(known[1:])}; got {came}.")
     if table.empty:
         raise ValueError(f"{file} must have a row for every scan, it has none.")
+    wrong = [
+        f"row {number}: {column} must be {wanted}, got {row[column]!r}"
+        for number, row in enumerate(table.to_dict("records"), start=1)
+        for column, (pattern, wanted) in CELLS.items()
+        if column in row and not re.fullmatch(pattern, row[column])
+    ]
+    if wrong:
+        raise ValueError("\n  ".join([f"{file} cannot be used:", *wrong]))
     records: dict[str, list[Record]] = {}
     for row in table.to_dict("records"):
         record: Record = {str(key): value for key, value in row.items() if value != ""}
         record |= {key: int(record[key]) for key in ("fold", "frame") if key in record}
         section = record.pop("section", "training" if "label" in record else "unlabeled")
-        if section not in SECTIONS:
-            raise ValueError(f"{file}: section must be one of {', '.join(SECTIONS)}, got {section!r}.")
         record.setdefault("case_id", Path(record["image"]).name.split(".")[0])
         record.setdefault("subject_id", record["case_id"])
         records.setdefault(section, []).append(record)

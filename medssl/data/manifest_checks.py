@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os.path
@@ -125,7 +126,9 @@ def explain(error: ValidationError) -> str:
     if error.validator == "required":
         part = part.get("properties", {}).get(message.split("'")[1], {})
     if error.validator == "additionalProperties":
-        message = f"unknown key {message.split(' do')[0]}"
+        name = message.split("'")[1]
+        close = difflib.get_close_matches(name, part["properties"], n=1)
+        message = f"unknown key {name!r}" + (f", perhaps {close[0]!r}" if close else "")
     if len(message) > 200:
         message = f"{message[:120]} ... {message[-60:]}"
     return f"{message}; wanted: {part['description']}" if "description" in part else message

@@ -62,7 +62,7 @@ class Case:
     Attributes:
         case_id, subject_id, section: as in the manifest.
         facts: ``shape`` in the file's ``axes``, number of ``slices``, their ``spacing`` (depth, height, width, mm),
-            ``intensities`` (lowest, 1st, 50th, 99th percentile, highest), ``millilitres`` of every class.
+            ``intensities`` (lowest, 1st, 50th, 99th percentile, highest), ``millilitres`` of every class contoured.
         findings: what is wrong.
         voxels: SHA-256 of the image's voxels; empty where it could not be read.
         thumbnail: PNG of one slice and its label, base64; empty where it could not be read.
@@ -124,7 +124,7 @@ def inspect_case(record: dict[str, Any], section: str, manifest: Manifest, heade
         with case.noting("labels", record["label"]):
             entries: dict[Hashable, Any] = {key: label if key == "label" else value for key, value in record.items()}
             checked = KnownLabelsd("label", manifest.labels, manifest.label_policy)(entries)
-            check_label(checked["label"], record["label"], manifest, case)
+            check_label(checked["label"], record, manifest, case)
     if image is not None and label is not None:
         with case.noting("grid", record["label"]):
             SameGridd(["image", "label"])({"image": image, "label": label})
@@ -208,16 +208,17 @@ def check_voxels(image: MetaTensor, file: str, manifest: Manifest, case: Case) -
             case.note("window", file, f"{text}; {KINDS['window'].remedy}")
 
 
-def check_label(label: MetaTensor, file: str, manifest: Manifest, case: Case) -> None:
-    """Note how much of every class there is."""
+def check_label(label: MetaTensor, record: dict[str, Any], manifest: Manifest, case: Case) -> None:
+    """Note how much of every class that was contoured there is."""
     counts = count_values(np.asarray(label))
     volume = abs(np.linalg.det(np.asarray(label.affine)[:3, :3])) / 1000  # ml
-    classes = {number: name for number, name in manifest.labels.items() if number}
+    known = record.get("known_classes", manifest.labels)
+    classes = {number: name for number, name in manifest.labels.items() if number and number in known}
     case.facts["millilitres"] = {
         name: round(counts.get(number, 0) * float(volume), 3) for number, name in classes.items()
     }
     if counts.keys() == {0}:
-        case.note("empty", file, f"it holds background alone; {KINDS['empty'].remedy}")
+        case.note("empty", record["label"], f"it holds background alone; {KINDS['empty'].remedy}")
 
 
 def betraying_slices(image: MetaTensor, label: MetaTensor, manifest: Manifest) -> int:

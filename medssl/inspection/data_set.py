@@ -75,12 +75,15 @@ def inspect(
         FileNotFoundError: if there is no such manifest or other inspection.
         ValueError: if another inspection is of an older version, or of headers.
     """
+    others = [read_other(file) for file in against]
     manifest, problems = read_manifest(path, root, check_files=False)
     of_the_set = [Finding("manifest", "", "", problem) for problem in problems]
     if manifest is None:
         return Inspection(Path(path).stem, [], of_the_set)
     cases = list(inspect_cases(manifest, Path(output) / "cases", executor, headers))
-    of_the_set += [*duplicates(cases, manifest), *overlaps(cases, against), *unexpected(cases, manifest)]
+    by_name = {case.case_id: case for case in cases}
+    for finding in [*duplicates(cases, manifest), *overlaps(cases, others), *unexpected(cases, manifest)]:
+        (by_name[finding.case_id].findings if finding.case_id else of_the_set).append(finding)
     return Inspection(manifest.name, cases, of_the_set)
 
 
@@ -123,17 +126,21 @@ def duplicates(cases: Sequence[Case], manifest: Manifest) -> Iterator[Finding]:
     for voxels, group in same.items():
         subjects = {case.subject_id for case in group}
         if voxels and len(group) > 1 and not any(subjects <= set(declared) for declared in manifest.duplicates):
-            names = ", ".join(case.case_id for case in group)
-            text = f"{names} hold the same voxels; {KINDS['duplicate'].remedy}"
-            yield Finding("duplicate", names, "", text)
+            text = f"{', '.join(case.case_id for case in group)} hold the same voxels; {KINDS['duplicate'].remedy}"
+            yield from (Finding("duplicate", case.case_id, "", text) for case in group)
 
 
-def overlaps(cases: Sequence[Case], against: Sequence[str | Path]) -> Iterator[Finding]:
+def read_other(file: str | Path) -> dict[str, Any]:
+    """Return ``inspection.json`` of another data set, if it has voxels to compare."""
+    other: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
+    if other.get("layout") != LAYOUT or not any(case["voxels"] for case in other["cases"]):
+        raise ValueError(f"{file} has no voxels to compare: inspect {other['name']} again, not by headers alone.")
+    return other
+
+
+def overlaps(cases: Sequence[Case], others: Sequence[dict[str, Any]]) -> Iterator[Finding]:
     """Find scans that stand in other data sets too."""
-    for file in against:
-        other = json.loads(Path(file).read_text(encoding="utf-8"))
-        if other.get("layout") != LAYOUT or not any(case["voxels"] for case in other["cases"]):
-            raise ValueError(f"{file} has no voxels to compare: inspect {other['name']} again, not by headers alone.")
+    for other in others:
         theirs = {case["voxels"]: case["case_id"] for case in other["cases"] if case["voxels"]}
         for case in cases:
             if case.voxels in theirs:

@@ -185,8 +185,8 @@ def test_rows_of_a_table_become_records(tmp_path):
         ("image,label\n", "must have a row for every scan, it has none"),
         ("image,colour\na.nii.gz,red\n", r"got \['colour'\]"),
         (
-            "image,section\na.nii.gz,train\n",
-            "section must be one of training, .*, got 'train'",
+            "image,fold,section\na.nii.gz,first,\n,,\nb.nii.gz,,train\n",
+            r"row 1: fold must be .* got 'first'\n  row 2: image must be a path, .*\n  row 3: section must be one",
         ),
     ],
 )

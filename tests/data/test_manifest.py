@@ -113,7 +113,7 @@ def change(*keys, value=None):
         (change("unlabeled", 0, "image", value="./images/a.nii.gz"), "must stand once; it stands 2 times"),
         (change("training", 0, "label", value="images/a.nii.gz"), "/training/0/image, /training/0/label: image"),
         (change("training", 0, "label_x", value=1), "key 'label_x' must not start with image_ or label_"),
-        (change("duplicate", value=[]), "/: unknown key 'duplicate'; wanted: the keys of"),
+        (change("duplicate", value=[]), "/: unknown key 'duplicate', perhaps 'duplicates'; wanted: the keys of"),
         (change("duplicates", value=[["s1", "s9"]]), r"/duplicates/0: \['s9'\] are no subjects"),
         (
             change("labelled_order", value={"0": ["s1"]}),
