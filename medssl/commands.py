@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 
@@ -41,6 +42,9 @@ def make_manifest(options: argparse.Namespace) -> None:
     from medssl.data.recipes import choose, read_recipe
     from medssl.data.write_manifest import write_manifest
 
+    output = options.output or options.root / "manifest.json"
+    if output.exists():
+        raise FileExistsError(f"{output} is there already; give another file as --output, or move it away.")
     told = {
         "name": options.name,
         "modality": options.modality and {"0": options.modality},
@@ -52,28 +56,25 @@ def make_manifest(options: argparse.Namespace) -> None:
     told = {key: value for key, value in told.items() if value is not None}
     sources = {
         "scan": lambda: of_files(
-            {"layout": {"training": {"image": options.pattern, "label": options.label}}, **told}, options
+            {"layout": {"training": {"image": options.pattern, "label": options.label}}, **told}, options, output.parent
         ),
-        "recipe": lambda: of_files(choose(read_recipe(options.recipe), options.labels) | told, options),
+        "recipe": lambda: of_files(choose(read_recipe(options.recipe), options.labels) | told, options, output.parent),
         "nnunet": lambda: from_nnunet(options.root),
         "nnssl": lambda: from_nnssl(options.file, options.root),
         "csv": lambda: from_table(options.file),
     }
     if options.labels and options.labels[0] != "background":
         raise ValueError(f"labels must begin with background, the id 0, got {' '.join(options.labels)}.")
-    output = options.output or options.root / "manifest.json"
-    if output.exists():
-        raise FileExistsError(f"{output} is there already; give another file as --output, or move it away.")
     manifest = write_manifest({**sources[options.source](), **told}, options.root, output)
     logging.info("%s\nwrote %s; look at the data with python -m medssl inspect", manifest.summary(), output)
 
 
-def of_files(recipe: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
-    """Return what a recipe makes of a folder."""
+def of_files(recipe: dict[str, Any], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return what a recipe makes of the data, for a manifest in some folder."""
     from medssl.data.recipes import from_recipe
 
     with processes(options.workers) as executor:
-        return from_recipe(recipe, options.root, executor)
+        return from_recipe(recipe, options.root, executor, folder)
 
 
 def inspect_data(options: argparse.Namespace) -> None:

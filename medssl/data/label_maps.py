@@ -34,7 +34,7 @@ class Joined(NamedTuple):
     """What became of a case's labels.
 
     Attributes:
-        file: the label map, below the data folder.
+        file: the label map, below the folder that they are written in.
         known: ids that were looked for.
         drawn: ids that the case has a file, contours or voxels of.
         covered: ids that have no voxel left, since those of higher ids cover them all.
@@ -50,7 +50,9 @@ class Joined(NamedTuple):
     others: list[str]
 
 
-def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, executor: Executor) -> list[Record]:
+def join_labels(
+    records: Sequence[Record], root: str | Path, organs: Organs, executor: Executor, folder: str | Path | None = None
+) -> list[Record]:
     """Write one label map for every record, and return the records that name it.
 
     Where organs overlap the higher id has the voxel. An organ without a file, or without contours, was not looked for:
@@ -61,16 +63,17 @@ def join_labels(records: Sequence[Record], root: str | Path, organs: Organs, exe
     Args:
         records: whose ``label`` is a path, of a label map, an RTSTRUCT, or a folder of PNG slices; or paths by organ,
             a file each.
-        root: folder that their paths start from; maps are written to ``medssl_labels`` in it.
+        root: folder that their paths start from.
         organs: by id, the names or the values that make up a label. Case, spaces and punctuation of names do not count.
         executor: runs the cases.
+        folder: that the paths of the maps start from, which are written to ``medssl_labels`` in it; default: the root.
 
     Raises:
         ValueError: listing the cases that cannot be joined; if a label has no file, no contours, or none of them a
             voxel, in any case.
     """
     root = Path(root)
-    futures = [executor.submit(join_case, record, root, organs) for record in records]
+    futures = [executor.submit(join_case, record, root, organs, Path(folder or root)) for record in records]
     joined, failed = [], []
     for record, future in zip(records, tqdm(futures, "joining labels", unit="case"), strict=True):
         try:
@@ -121,12 +124,12 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def join_case(record: Record, root: Path, organs: Organs) -> Joined:
+def join_case(record: Record, root: Path, organs: Organs, folder: Path) -> Joined:
     """Write the label map of one case."""
     image, named = root / record["image"], record["label"]
     files = [root / name for name in (named.values() if isinstance(named, Mapping) else [named])]
     name = f"{quote(record['case_id'], safe=' ')}.{stamp_of(record, [image, *files], organs)}"
-    output, notes = (root / LABELS_FOLDER / f"{name}{ending}" for ending in (".nii.gz", ".json"))
+    output, notes = (folder / LABELS_FOLDER / f"{name}{ending}" for ending in (".nii.gz", ".json"))
     if output.is_file() and notes.is_file():
         return Joined(**json.loads(notes.read_text(encoding="utf-8")))
     volume = LoadScan()(image, record.get("frame"))
@@ -149,7 +152,7 @@ def join_case(record: Record, root: Path, organs: Organs) -> Joined:
     covered = [number for number in present if number not in left]
     known = [number for number in known if number not in covered]
     others = [str(name) for name in source.names if name not in taken]
-    joined = Joined(output.relative_to(root).as_posix(), known, drawn, covered, overlapping, others)
+    joined = Joined(output.relative_to(folder).as_posix(), known, drawn, covered, overlapping, others)
     atomic.replace(output, partial(nib.save, nib.Nifti1Image(label, np.asarray(volume.affine))))
     atomic.replace(notes, partial(Path.write_text, data=json.dumps(joined._asdict()), encoding="utf-8"))
     return joined

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Manifest:
         expected: what the data should turn out to be, for :py:func:`medssl.inspection.inspect`.
         label_policy: ``"drop"`` or ``"ignore"`` for ids in the files that are no labels; ``"other"`` means all of them.
         assume_affine: whether scans whose headers do not say how they lie in space are used.
-        root: folder that the records' paths started from.
+        root: folder that the records' paths started from, but for labels beside the manifest.
         path: of the manifest file.
     """
 
@@ -122,10 +123,11 @@ def read_manifest(
     raw, problems = parse(text)
     if not isinstance(raw, dict):
         return None, problems
-    problems += check(raw, base, check_files)
-    if problems and not readable(raw, base):
+    roots = {"image": base, "label": file.parent if raw.get("labels_beside_manifest") is True else base}
+    problems += check(raw, roots, check_files)
+    if problems and not readable(raw, roots):
         return None, problems
-    absolute = {section: [located(record, base) for record in raw.get(section, [])] for section in SECTIONS}
+    absolute = {section: [located(record, roots) for record in raw.get(section, [])] for section in SECTIONS}
     manifest = Manifest(
         name=raw["name"],
         labels={int(label): name for label, name in raw["labels"].items()},
@@ -165,6 +167,6 @@ def find(path: str | Path) -> Path:
     raise FileNotFoundError(f"no manifest at {file}; correct the path.")
 
 
-def located(record: Record, root: Path) -> Record:
+def located(record: Record, roots: Mapping[str, Path]) -> Record:
     """Return the record with absolute paths."""
-    return {**record, **{key: str((root / record[key]).absolute()) for key in ("image", "label") if key in record}}
+    return {**record, **{key: str((roots[key] / record[key]).absolute()) for key in roots if key in record}}

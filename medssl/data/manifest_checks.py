@@ -7,7 +7,7 @@ import json
 import math
 import os.path
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from medssl.readers import is_placed
 from medssl.resources import resource
 
 Record = dict[str, Any]
+Roots = Mapping[str, Path]  # folders that the paths of images and of labels start from
 UNPLACED = (
     "a header with neither sform nor qform does not say how a scan lies in space; repair it, or declare assume_affine "
     "true: its axes are then taken to be right, anterior, superior"
@@ -73,10 +74,12 @@ def escape(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-def readable(raw: dict[str, Any], root: Path) -> bool:
-    """Whether a manifest fits the schema and no path leaves the root: whatever else is wrong, its files may be read."""
-    files = [record.get(key) for section in SECTIONS for record in raw.get(section, []) for key in ("image", "label")]
-    return not schema_errors(raw) and all(inside(name, root) for name in files if name is not None)
+def readable(raw: dict[str, Any], roots: Roots) -> bool:
+    """Whether a manifest fits the schema and no path leaves its root: whatever else is wrong, its files may be read."""
+    records = [record for section in SECTIONS for record in raw.get(section, [])]
+    return not schema_errors(raw) and all(
+        inside(record[key], root) for record in records for key, root in roots.items() if key in record
+    )
 
 
 def inside(name: str, root: Path) -> bool:
@@ -90,7 +93,7 @@ def schema_errors(raw: dict[str, Any]) -> list[ValidationError]:
     return sorted(Draft202012Validator(schema).iter_errors(raw), key=lambda e: list(map(str, e.absolute_path)))
 
 
-def check(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
+def check(raw: dict[str, Any], roots: Roots, check_files: bool) -> list[str]:
     """Return all problems; what the schema finds broken is left out of the further checks, not the rest with it."""
     errors = schema_errors(raw)
     paths = [tuple(error.absolute_path) for error in errors]
@@ -108,9 +111,9 @@ def check(raw: dict[str, Any], root: Path, check_files: bool) -> list[str]:
         *empty,
         *(f"/{'/'.join(map(escape, error.absolute_path))}: {explain(error)}" for error in errors),
         *wrong_names(rows, sound),
-        *wrong_paths(rows, root, check_files),
-        *(same_scans(rows, sound, root) if check_files else []),
-        *(unplaced(rows, root) if check_files and not sound.get("assume_affine", False) else []),
+        *wrong_paths(rows, roots, check_files),
+        *(same_scans(rows, sound, roots["image"]) if check_files else []),
+        *(unplaced(rows, roots) if check_files and not sound.get("assume_affine", False) else []),
         *wrong_subjects(rows, sound),
         # Subjects are looked for only where every record could be read.
         *(wrong_references(rows, sound) if not any(path[:1] and path[0] in SECTIONS for path in paths) else []),
@@ -165,20 +168,20 @@ def wrong_names(rows: list[Row], raw: dict[str, Any]) -> list[str]:
     return problems
 
 
-def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
+def wrong_paths(rows: list[Row], roots: Roots, check_files: bool) -> list[str]:
     """Paths that leave the root or lead nowhere, and files whose one volume is named more than once."""
     problems, missing = [], []
-    base = root.resolve()
     places: dict[tuple[Path, int | None], list[tuple[str, str]]] = {}
     for row in rows:
-        for key in ("image", "label"):
+        for key, root in roots.items():
             if key not in row.record:
                 continue
             where, name = f"{row.pointer}/{key}", row.record[key]
-            file = (base / name).resolve()
+            file = (root / name).resolve()
             places.setdefault((file, row.record.get("frame")), []).append((where, f"{key} {name!r}"))
             if not inside(name, root):
-                problems.append(f"{where}: {name!r} must be a relative path inside the data folder {root}")
+                whose = "the data" if root == roots["image"] else "the manifest's"
+                problems.append(f"{where}: {name!r} must be a relative path inside {whose} folder {root}")
             elif check_files and not os.path.exists(file):  # a DICOM series is a folder
                 missing.append(f"{where}: no file {name!r} below {root}; correct the path or the root")
     for named in places.values():
@@ -186,18 +189,19 @@ def wrong_paths(rows: list[Row], root: Path, check_files: bool) -> list[str]:
             pointers = ", ".join(where for where, _ in named)
             problems.append(f"{pointers}: {named[0][1]} must stand once; it stands {len(named)} times")
     if len(missing) > 1 and len(missing) == len(places):
+        root = roots["image"]
         lies = "lies below" if root.is_dir() else "is there, nor the folder"
         wish = "give the data folder: --root of python -m medssl, --dataset_dir of a bundle"
         missing = [f"/: none of the {len(missing)} files {lies} {root}; {wish}"]
     return problems + missing
 
 
-def unplaced(rows: list[Row], root: Path) -> list[str]:
+def unplaced(rows: list[Row], roots: Roots) -> list[str]:
     """Scans whose headers leave open how they lie in space."""
     pointers = [
         f"{row.pointer}/{key}"
         for row in rows
-        for key in ("image", "label")
+        for key, root in roots.items()
         if key in row.record and os.path.isfile(root / row.record[key]) and not is_placed(root / row.record[key])
     ]
     return [f"{', '.join(pointers)}: {UNPLACED}"] if pointers else []

@@ -24,7 +24,9 @@ OF_FILES = ("layout", "organs", "same_person", "based_on")  # what a recipe says
 Recipe = Mapping[str, Any]
 
 
-def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[str, Any]:
+def from_recipe(
+    recipe: Recipe, root: str | Path, executor: Executor, folder: str | Path | None = None
+) -> dict[str, Any]:
     """Return the keys of a manifest, and its records as they are found in a folder.
 
     Args:
@@ -40,6 +42,7 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
             Cases in ``known_bad`` of ``expected`` are left out, and ``duplicates`` of which not all are there.
         root: folder of the data set.
         executor: joins labels.
+        folder: of the manifest, beside which joined labels are written; default: the root.
 
     Raises:
         FileNotFoundError: if nothing of it is in the folder.
@@ -55,10 +58,12 @@ def from_recipe(recipe: Recipe, root: str | Path, executor: Executor) -> dict[st
         organs = sorted({organ for record in labelled for organ in record["label"]}, key=natural)
         facts["labels"] = {str(number): name for number, name in enumerate(["background", *organs])}
     if labelled and ("organs" in recipe or not ready(recipe)):
-        joined = iter(join_labels(labelled, root, organs_of({**recipe, **facts}), executor))
+        joined = iter(join_labels(labelled, root, organs_of({**recipe, **facts}), executor, folder))
         for section in SECTIONS:
             facts[section] = [next(joined) if "label" in record else record for record in facts.get(section, [])]
         set_aside(facts)
+        if Path(folder or root).resolve() != Path(root).resolve():
+            facts["labels_beside_manifest"] = True
     return facts
 
 

@@ -1,5 +1,6 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +9,7 @@ from dicom_files import rectangle, write_rt_struct, write_series
 from PIL import Image
 
 from medssl.__main__ import main
-from medssl.data import load_manifest
+from medssl.data import ManifestError, load_manifest
 from medssl.data.label_maps import join_labels
 from medssl.data.label_sources import read_slice
 from medssl.data.scan_folder import scan_folder
@@ -61,6 +62,22 @@ def test_files_of_organs_become_one_map_where_the_higher_id_wins(organs, executo
     assert "20 voxels of 1 cases lie in several organs: the higher id has them" in caplog.text
     assert "left out, with the number of cases: Skin (1)" in caplog.text
     assert "labels: 2 (Liver) was not contoured in b" in caplog.text
+
+
+def test_a_manifest_elsewhere_has_the_maps_beside_it_and_leaves_the_data_as_they_are(organs, tmp_path_factory):
+    before = sorted(organs.rglob("*"))
+    output = tmp_path_factory.mktemp("ours") / "hearts.json"
+    pattern = ["--pattern", "{case}/img.nii.gz", "--label", "{case}/structures/{organ}.nii.gz"]
+    scan = ["manifest", "scan", str(organs), *pattern, "--modality", "CT", "--workers", "1", "--output", str(output)]
+    assert main(scan) == 0
+    assert sorted(organs.rglob("*")) == before
+    first = load_manifest(output, organs).training[0]
+    assert first["image"] == str(organs / "a" / "img.nii.gz")
+    assert set(np.unique(read_scan(first["label"]).dataobj)) == {3}  # the skin covers all
+    assert (output.parent / "medssl_labels") in Path(first["label"]).parents
+    output.write_text(output.read_text().replace("medssl_labels", "../medssl_labels"))
+    with pytest.raises(ManifestError, match=f"must be a relative path inside the manifest's folder {output.parent}"):
+        load_manifest(output, organs)
 
 
 def test_an_organ_without_a_file_was_not_looked_for(organs, executor):
