@@ -22,10 +22,16 @@ SPELLINGS = {"true": "True", "false": "False", "null": "'$None'", "none": "'$Non
 def guard_command_line(argv: Sequence[str] | None = None) -> None:
     """Check the options of ``python -m monai.bundle run``, and from now on repeat an error's cause as its last line.
 
-    MONAI adds an option that no config knows, drops one that is None, reads ``false`` as a word, which is true, takes
-    a word where the config has a number, and one that the listed overlays have left without a reader, which is judged
-    of the command line alone: a file of arguments may serve several methods. Only ids at the
-    top of a config are judged: below, MONAI or the constructor that is given too much complains.
+    MONAI says nothing where an option
+
+    - is one that no config has: it is added;
+    - is None: it is dropped;
+    - is ``false`` in small letters: a word, which is true;
+    - is a word where the config has a number;
+    - is read by nothing with these overlays. This is looked for on the command line alone: a file of arguments may
+      serve several methods.
+
+    Only ids at the top of a config are judged: below, MONAI or the constructor that is given too much complains.
 
     Args:
         argv: the command line; None is the process's own. Where it is another program's, this does nothing.

@@ -9,6 +9,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
 from medssl.engine.scalars import scalars
+from medssl.methods.embed import pool
 from medssl.methods.spread import spread
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,8 @@ class FeatureSpread:
 
     They are averaged over the plane. A head that normalises over the batch spreads even embeddings of features that
     are all but equal, and hides a collapse from :py:class:`CollapseMonitor`. Random U-Nets and ResNets have .1 to .3
-    over slices of hearts, trained ones .4 to .5. Of two views the second is looked at.
+    over slices of hearts, trained ones .4 to .5. What the encoder was called with last in a step is looked at: mostly
+    the second view, of MoCo and DenseCL the last part of the first, of PIRL the tiles.
 
     Args:
         encoder: image to list of features, finest first.
@@ -40,7 +42,7 @@ class FeatureSpread:
 
     def look(self, encoder: nn.Module, inputs: tuple, features: Sequence[Tensor]) -> None:
         """Take the spread of a batch's features."""
-        self.seen = spread(features[-1].detach().flatten(2).mean(dim=2))
+        self.seen = spread(pool(features).detach())
 
     def tell(self, engine: Engine) -> None:
         """Add it to the method's output, where the encoder was called as a whole."""

@@ -30,6 +30,10 @@ class GlobalPositionalLoss(nn.Module):
         - index, depth: :math:`(2n)` integers, the place i of a slice and the number V of slices of its volume.
         - output: scalar, float32 or wider.
 
+    Raises:
+        ValueError: if the threshold or a temperature is not positive; when called, if ``index`` and ``depth`` are no
+            integers.
+
     Reference:
         Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
         Zeng et al., Positional Contrastive Learning for Volumetric Medical Image Segmentation, MICCAI 2021.

@@ -22,6 +22,9 @@ class KnownClassesLoss(nn.Module):
           :py:class:`medssl.engine.PrepareKnownClasses` puts them together.
         - output: what the loss returns.
 
+    Raises:
+        ValueError: when called, if ``known`` is not (B, C).
+
     Reference:
         The marginal loss of Fang, Yan, Multi-organ Segmentation over Partially Labeled Datasets, TMI 2020, and Shi et
         al., Marginal Loss and Exclusion Loss for Partially Supervised Multi-organ Segmentation, MedIA 2021.

@@ -31,6 +31,10 @@ class LocalAlignmentLoss(nn.Module):
         - targets: as features, where the :math:`X_j` differ from the :math:`X_i`: a gradient stopped, a predictor.
         - output: scalar, float32 or wider; 0 without pairs.
 
+    Raises:
+        ValueError: if ``window_size`` is no positive whole number; when called, for features, targets or pairs of other
+            shapes.
+
     Reference:
         Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
     """

@@ -18,6 +18,9 @@ class NegativeCosineLoss(nn.Module):
         - prediction, target: :math:`(B, D)`, of any length and any floating type.
         - output: scalar in [-1, 1], float32 or wider.
 
+    Raises:
+        ValueError: when called, if both are not (B, D).
+
     Reference:
         Chen, He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv:2011.10566; Grill et al., Bootstrap
         Your Own Latent, NeurIPS 2020, arXiv:2006.07733.

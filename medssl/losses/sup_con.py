@@ -27,6 +27,9 @@ class SupConLoss(nn.Module):
         - positives: :math:`(N, N)` bool, row i holds :math:`P(i)`; the diagonal is ignored.
         - output: scalar, float32 or wider.
 
+    Raises:
+        ValueError: if the temperature is not positive; when called, if ``positives`` is no bool matrix (N, N).
+
     Reference:
         Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv:2004.11362.
     """

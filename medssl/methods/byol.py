@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from medssl.losses import NegativeCosineLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 from medssl.networks.momentum import Momentum
 
 
@@ -25,12 +25,15 @@ class BYOL(nn.Module):
         head: pooled last features :math:`(n, C)` to embeddings :math:`(n, D)`, the projection; batch normalisation in
             it matters.
         predictor: of embeddings :math:`(n, D)` from embeddings.
-        momentum: m of the twin at the beginning.
-        total_steps: along which m rises to 1 by half a cosine, as in the paper; None keeps it.
+        momentum: m of the twin at the beginning; the twin moves once a batch, see :py:class:`medssl.methods.MoCo`.
+        total_steps: batches along which m rises to 1 by half a cosine, as in the paper; None keeps it.
 
     Shape:
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`.
         - output: scalars ``loss``, ``spread`` and effective ``rank``.
+
+    Raises:
+        ValueError: if ``total_steps`` is below 1.
 
     Reference:
         Grill et al., Bootstrap Your Own Latent, NeurIPS 2020, arXiv:2006.07733.
@@ -63,7 +66,7 @@ class BYOL(nn.Module):
         distances = [
             2 + 2 * self.distance(self.predictor(z), other) for z, other in zip(online, reversed(target), strict=True)
         ]
-        return {"loss": distances[0] + distances[1], **extent(online[0])}
+        return {"loss": distances[0] + distances[1], **collapse_metrics(online[0])}
 
     def follow(self) -> None:
         """Move the twin by one step, with the momentum of this step."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
 from medssl.methods.parts import check_parts, in_parts
-from medssl.methods.spread import extent, spread
+from medssl.methods.spread import collapse_metrics, spread
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
 
@@ -28,7 +28,7 @@ class DenseCL(nn.Module):
         queue_size: K, keys remembered of either kind; see :py:class:`medssl.methods.MoCo`.
         pool_size: slices there are; a queue as long is refused. None does not ask.
         embed_dim: D.
-        momentum: m of the twin.
+        momentum: m of the twin, which moves once a batch, see :py:class:`medssl.methods.MoCo`.
         temperature: of the softmax.
         dense_weight: :math:`\lambda`.
         num_splits: parts of a batch that are normalised apart; each needs two images.
@@ -39,7 +39,7 @@ class DenseCL(nn.Module):
           slices' embeddings, ``local_spread`` of the places'.
 
     Raises:
-        ValueError: as MoCo's, or if ``dense_weight`` is none.
+        ValueError: as MoCo's, or if ``dense_weight`` lies outside [0, 1].
 
     Reference:
         Wang et al., Dense Contrastive Learning for Self-Supervised Visual Pre-Training, CVPR 2021, arXiv:2011.09157.
@@ -95,7 +95,7 @@ class DenseCL(nn.Module):
             "loss": (1 - self.dense_weight) * slices + self.dense_weight * dense,
             "slices": slices.detach(),
             "places": dense.detach(),
-            **extent(query),
+            **collapse_metrics(query),
             "local_spread": spread(places.flatten(0, 1)),
         }
 

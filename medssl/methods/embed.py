@@ -6,9 +6,14 @@ import torch
 from torch import Tensor, nn
 
 
+def pool(features: Sequence[Tensor]) -> Tensor:
+    """Return the last of an encoder's features, averaged over the plane :math:`(n, C)`."""
+    return features[-1].flatten(2).mean(dim=2)
+
+
 def embed(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """Return a head's output :math:`(n, D)` for the last of an encoder's features, averaged over the plane."""
-    embeddings: Tensor = head(features[-1].flatten(2).mean(dim=2))
+    """Return a head's output :math:`(n, D)` for the pooled features of an encoder."""
+    embeddings: Tensor = head(pool(features))
     return embeddings
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
 from medssl.methods.embed import embed_views
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class GCL(nn.Module):
@@ -26,6 +26,9 @@ class GCL(nn.Module):
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``index``, ``depth`` :math:`(n)`.
         - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
+    Raises:
+        ValueError: if ``num_partitions`` is below 1.
+
     Reference:
         Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
         Annotations, NeurIPS 2020, arXiv:2006.10511; Zeng et al., MICCAI 2021.
@@ -43,7 +46,7 @@ class GCL(nn.Module):
         embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         part = partitions(batch["index"], batch["depth"], self.num_partitions).repeat(2)
         loss = self.contrast(embeddings, part[:, None] == part)
-        return {"loss": loss, **extent(embeddings)}
+        return {"loss": loss, **collapse_metrics(embeddings)}
 
 
 def partitions(index: Tensor, depth: Tensor, num_partitions: int) -> Tensor:

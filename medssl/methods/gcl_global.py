@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
 from medssl.methods.embed import embed_views
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class GCLGlobal(nn.Module):
@@ -27,6 +27,9 @@ class GCLGlobal(nn.Module):
         - batch: ``view_1``, ``view_2`` :math:`(n, C, H, W)`; integers ``index``, ``depth`` :math:`(n)`.
         - output: scalars ``loss``, ``spread`` and effective ``rank``.
 
+    Raises:
+        ValueError: if ``num_partitions`` is below 2.
+
     Reference:
         Chaitanya et al., Contrastive Learning of Global and Local Features for Medical Image Segmentation with Limited
         Annotations, NeurIPS 2020, arXiv:2006.10511.
@@ -44,4 +47,4 @@ class GCLGlobal(nn.Module):
         embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         length = (batch["depth"] // self.num_partitions).clamp(min=1)
         part = (batch["index"] // length).clamp(max=self.num_partitions - 1).repeat(2)
-        return {"loss": self.contrast(embeddings, part[:, None] == part), **extent(embeddings)}
+        return {"loss": self.contrast(embeddings, part[:, None] == part), **collapse_metrics(embeddings)}

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 from medssl.networks.unet import UNetDecoder
 
 SIDE = 3  # of a region, places of the map
@@ -83,7 +83,7 @@ class GCLLocal(nn.Module):
         """Return the loss and what is worth watching."""
         z_1, z_2 = (self.regions(batch[view]) for view in ("view_1", "view_2"))  # (n, R, D)
         loss = (self.contrast(z_1, z_2) + self.contrast(z_2, z_1)) / 2
-        return {"loss": loss, **extent(z_1)}
+        return {"loss": loss, **collapse_metrics(z_1)}
 
     def regions(self, image: Tensor) -> Tensor:
         """Return the vector of every region :math:`(n, R, 9 D)`, of unit length."""

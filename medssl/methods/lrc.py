@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.losses import LocalRegionContrastLoss
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class LRC(nn.Module):
@@ -56,4 +56,4 @@ def watch(q: Tensor, p: Tensor, kept: Tensor) -> dict[str, Tensor]:
     found = (nearest == torch.arange(nearest.shape[1], device=nearest.device)) & kept
     retrieval = found.sum() / kept.sum().clamp(min=1)
     alone = torch.where(kept[..., None], q, 0)  # what is nobody's has no direction
-    return {"retrieval": retrieval, "regions": kept.sum() / len(kept), **extent(alone)}
+    return {"retrieval": retrieval, "regions": kept.sum() / len(kept), **collapse_metrics(alone)}

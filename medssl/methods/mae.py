@@ -23,6 +23,10 @@ class MAE(nn.Module):
         - batch: ``view_1`` :math:`(n, C, H, W)`.
         - output: scalar ``loss``.
 
+    Raises:
+        TypeError: if the encoder is no :py:class:`medssl.networks.ViTEncoder`.
+        ValueError: if ``mask_ratio`` does not lie between 0 and 1; when called, if it leaves no patch to be seen.
+
     Reference:
         He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv:2111.06377.
     """
@@ -32,7 +36,9 @@ class MAE(nn.Module):
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}; the paper takes 0.75.")
         if not isinstance(encoder, ViTEncoder):
-            raise ValueError(f"a masked autoencoder is a vision transformer, got a {type(encoder).__name__}.")
+            raise TypeError(
+                f"encoder must be a ViTEncoder, got {type(encoder).__name__}; list no other network after mae."
+            )
         self.encoder, self.decoder, self.mask_ratio = encoder, decoder, mask_ratio
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

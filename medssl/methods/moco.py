@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
 from medssl.methods.parts import check_parts, in_parts
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 from medssl.networks.memory import Queue
 from medssl.networks.momentum import Momentum
 
@@ -71,11 +71,11 @@ class MoCo(nn.Module):
             self.key_head.follow(self.head)
         (query,) = in_parts(lambda part: (embed(self.head, self.encoder(part)),), images, self.num_splits)
         with torch.no_grad():
-            twins = self.key_head.twin, self.key_encoder.twin
-            (key,) = in_parts(lambda part: (embed(twins[0], twins[1](part)),), others, self.num_splits, shuffle=True)
+            encoder, head = self.key_encoder.twin, self.key_head.twin
+            (key,) = in_parts(lambda part: (embed(head, encoder(part)),), others, self.num_splits, shuffle=True)
         logits = self.contrast.logits(query, key, self.queue.keys)
         loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
         if self.training:
             self.queue.push(key)
         accuracy = (logits[:, :1] > logits[:, 1:]).all(dim=1).float().mean()  # 0 of equal ones, as at collapse
-        return {"loss": loss, "accuracy": accuracy, **extent(query)}
+        return {"loss": loss, "accuracy": accuracy, **collapse_metrics(query)}

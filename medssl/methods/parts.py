@@ -25,7 +25,11 @@ def in_parts(
 
 
 def check_parts(num_images: int, num_splits: int) -> None:
-    """Refuse parts of a batch that are too small to be normalised."""
+    """Refuse parts of a batch that are too small to be normalised.
+
+    Raises:
+        ValueError: if a part would have less than two images.
+    """
     if num_images < 2 * num_splits:
         raise ValueError(
             f"each of the {num_splits} parts of a batch needs two images, got a batch of {num_images}; lower "

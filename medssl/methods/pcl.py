@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from medssl.losses import GlobalPositionalLoss
 from medssl.methods.embed import embed_views
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class PCL(nn.Module):
@@ -43,4 +43,4 @@ class PCL(nn.Module):
         """Return the loss and what is worth watching."""
         embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         loss = self.positional(embeddings, batch["index"].repeat(2), batch["depth"].repeat(2))
-        return {"loss": loss, "positional": loss.detach(), **extent(embeddings)}
+        return {"loss": loss, "positional": loss.detach(), **collapse_metrics(embeddings)}

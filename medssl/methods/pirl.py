@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import InfoNCELoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 from medssl.networks.memory import Bank
 
 
@@ -36,6 +36,10 @@ class PIRL(nn.Module):
           which of the N slices each one is.
         - output: scalars ``loss``, ``tiles`` and ``slices``, its terms, ``spread`` and effective ``rank`` of the
           slices' embeddings.
+
+    Raises:
+        ValueError: if ``num_negatives`` is below 1, or ``tiles_weight`` lies outside [0, 1]; when called, if tiles are
+            not nine.
 
     Reference:
         Misra, van der Maaten, Self-Supervised Learning of Pretext-Invariant Representations, CVPR 2020,
@@ -87,5 +91,5 @@ class PIRL(nn.Module):
             "loss": self.tiles_weight * from_tiles + (1 - self.tiles_weight) * from_slices,
             "tiles": from_tiles.detach(),
             "slices": from_slices.detach(),
-            **extent(slices),
+            **collapse_metrics(slices),
         }

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.methods.embed import pool
+
 
 class RelativeLocation(nn.Module):
     r"""Pre-train an encoder by telling the eight neighbours of a slice's central tile apart.
@@ -21,6 +23,9 @@ class RelativeLocation(nn.Module):
           them.
         - output: scalars ``loss`` and ``accuracy``.
 
+    Raises:
+        ValueError: when called, for other than nine tiles.
+
     Reference:
         Doersch, Gupta, Efros, Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015,
         arXiv:1505.05192.
@@ -35,8 +40,7 @@ class RelativeLocation(nn.Module):
         tiles = batch["tiles"]
         if tiles.shape[1] != 9:
             raise ValueError(f"tiles must be the nine of a 3 x 3 grid, (n, 9, C, h, h), got {tuple(tiles.shape)}.")
-        last = self.encoder(tiles.flatten(0, 1))[-1]
-        pooled = last.flatten(2).mean(dim=2).unflatten(0, tiles.shape[:2])  # (n, 9, C)
+        pooled = pool(self.encoder(tiles.flatten(0, 1))).unflatten(0, tiles.shape[:2])  # (n, 9, C)
         others = torch.cat([pooled[:, :4], pooled[:, 5:]], dim=1)  # (n, 8, C)
         pairs = torch.cat([pooled[:, 4:5].expand_as(others), others], dim=2)
         logits = self.head(pairs.flatten(0, 1))  # (8n, 8)

@@ -21,6 +21,9 @@ class Rotation(nn.Module):
         - batch: ``view_1`` :math:`(n, C, H, H)`, square.
         - output: scalars ``loss`` and ``accuracy``.
 
+    Raises:
+        ValueError: when called, for slices that are not square.
+
     Reference:
         Gidaris, Singh, Komodakis, Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018,
         arXiv:1803.07728.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from medssl.losses import GlobalPositionalLoss, LocalAlignmentLoss
 from medssl.losses.global_positional import positional_pairs
 from medssl.methods.embed import embed
-from medssl.methods.spread import extent, spread
+from medssl.methods.spread import collapse_metrics, spread
 
 
 class SAL(nn.Module):
@@ -26,7 +26,8 @@ class SAL(nn.Module):
         window_size: side of the windows in which a vector looks for its match; None for the whole plane.
         alignment_weight: :math:`\lambda`; 0 leaves the positional loss alone.
         level: which features are aligned, 0 the finest; the paper's s = 4 is 3, an eighth of the image's size.
-        within_view: align slices of one view only: where these share one spatial map, equal windows show equal anatomy.
+        within_view: align different slices of one view only: where these share one spatial map, equal windows show
+            equal anatomy.
         predictor: of a vector from its match, whose gradient is stopped, after SimSiam (Chen, He 2021): the match is no
             longer drawn along, and collapse no longer the way down. None for the paper's loss.
 
@@ -36,6 +37,9 @@ class SAL(nn.Module):
           :py:class:`medssl.data.SubjectPairSampler` draws them.
         - output: scalars ``loss``, ``positional``, ``alignment``, ``spread`` and effective ``rank`` of the embeddings,
           ``local_spread`` of the aligned vectors.
+
+    Raises:
+        ValueError: if ``alignment_weight`` is negative; when called, for an odd number of slices.
 
     Reference:
         Li, Ouyang, Wan, Self-Supervised Alignment Learning for Medical Image Segmentation, arXiv:2406.15699.
@@ -55,6 +59,8 @@ class SAL(nn.Module):
         predictor: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if alignment_weight < 0:
+            raise ValueError(f"alignment_weight must not be negative, got {alignment_weight}; the paper takes 1.")
         self.encoder, self.head, self.embedding, self.predictor = encoder, head, embedding, predictor
         self.positional = GlobalPositionalLoss(threshold, temperature)
         self.alignment = LocalAlignmentLoss(window_size)
@@ -65,8 +71,8 @@ class SAL(nn.Module):
         """Return the loss and what is worth watching."""
         if len(batch["view_1"]) % 2:
             raise ValueError(
-                f"half of a batch is of one subject, half of another: got {len(batch['view_1'])} slices; draw an even "
-                "number, by SubjectPairSampler."
+                "a batch must have an even number of slices, half of them of each subject, got "
+                f"{len(batch['view_1'])}; draw them by SubjectPairSampler."
             )
         views = [self.encoder(batch[view]) for view in ("view_1", "view_2")]
         embeddings = torch.cat([embed(self.head, features) for features in views])  # (2n, D)
@@ -83,7 +89,7 @@ class SAL(nn.Module):
             "loss": positional + self.alignment_weight * alignment,
             "positional": positional.detach(),
             "alignment": alignment.detach(),
-            **extent(embeddings),
+            **collapse_metrics(embeddings),
             "local_spread": spread(local.detach().movedim(1, -1).flatten(0, -2)),
         }
 
@@ -95,8 +101,8 @@ class SAL(nn.Module):
         )
         # In the sampler's order the subjects of a pair are equal; another order would lose pairs, not add wrong ones.
         pairs = positional_pairs(index, depth, self.positional.threshold) & (subject[:, None] == subject)
-        if self.within_view:
-            pairs &= view[:, None] == view
+        if self.within_view:  # where a slice that was drawn twice is the same image
+            pairs &= (view[:, None] == view) & (index[:, None] != index)
         pairs = pairs.fill_diagonal_(False).unflatten(0, (2, -1)).unflatten(2, (2, -1))  # (2, n, 2, n)
         return pairs.diagonal(dim1=0, dim2=2).movedim(-1, 0)
 

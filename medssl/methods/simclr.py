@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medssl.losses import SupConLoss
 from medssl.methods.embed import embed_views
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class SimCLR(nn.Module):
@@ -40,4 +40,4 @@ class SimCLR(nn.Module):
         embeddings = embed_views(self.encoder, self.head, batch)  # (2n, D)
         slices = torch.arange(len(embeddings) // 2, device=embeddings.device).repeat(2)
         loss = self.contrast(embeddings, slices[:, None] == slices)
-        return {"loss": loss, **extent(embeddings)}
+        return {"loss": loss, **collapse_metrics(embeddings)}

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from medssl.losses import NegativeCosineLoss
 from medssl.methods.embed import embed
-from medssl.methods.spread import extent
+from medssl.methods.spread import collapse_metrics
 
 
 class SimSiam(nn.Module):
@@ -40,4 +40,4 @@ class SimSiam(nn.Module):
         z_1, z_2 = (embed(self.head, self.encoder(batch[view])) for view in ("view_1", "view_2"))
         p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
         loss = (self.distance(p_1, z_2.detach()) + self.distance(p_2, z_1.detach())) / 2
-        return {"loss": loss, **extent(p_1)}
+        return {"loss": loss, **collapse_metrics(p_1)}

@@ -43,6 +43,6 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     return (z.square().sum(dim=(-2, -1)) ** 2 / squares).mean()
 
 
-def extent(embeddings: Tensor) -> dict[str, Tensor]:
+def collapse_metrics(embeddings: Tensor) -> dict[str, Tensor]:
     """Return the scalars that tell of collapse: ``spread``, to a point, and ``rank``, to few directions."""
     return {"spread": spread(embeddings), "rank": effective_rank(embeddings)}

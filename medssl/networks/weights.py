@@ -37,11 +37,11 @@ def load_tensors(path: Path) -> Any:
     """Read a file of tensors and plain values, which can run no code.
 
     Raises:
-        ValueError: if it is none, or cannot be read to its end.
+        ValueError: if it is not such a file, or cannot be read to its end.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a file that is none the unpickler raises whatever its bytes lead to
+    except Exception as error:  # of another kind of file the unpickler raises whatever its bytes lead to
         # From None: torch advises to load without weights_only, which lets a file run code.
         raise ValueError(f"{path} is no readable checkpoint of weights alone ({type(error).__name__}).") from None
 

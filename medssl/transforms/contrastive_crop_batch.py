@@ -11,8 +11,8 @@ class RandContrastiveCropBatch(nn.Module):
 
     As :py:class:`RandResizedCropBatch`, but for where the rectangle lies: its middle is a draw of
     :math:`\operatorname{Beta}(a, a)` along each side of the box, which below a = 1 prefers the box's borders, so that
-    two crops share little but the object. A rectangle that would leave the image is moved into it. An image whose box
-    is empty is cropped as by :py:class:`RandResizedCropBatch`.
+    two crops share little but the object. The box is first narrowed to the middles whose rectangle lies within the
+    image, as in the authors' code. An image whose box is empty is cropped as by :py:class:`RandResizedCropBatch`.
 
     Args:
         area, ratio, flip: see :py:class:`RandResizedCropBatch`.
@@ -24,7 +24,7 @@ class RandContrastiveCropBatch(nn.Module):
         - output: as the images.
 
     Raises:
-        ValueError: if a range, probability or concentration is none.
+        ValueError: if a range is empty, a probability lies outside [0, 1] or the concentration is not positive.
 
     Reference:
         Peng et al., Crafting Better Contrastive Views for Siamese Representation Learning, CVPR 2022, arXiv:2202.03278.

@@ -24,7 +24,7 @@ class RandIntensityBatch(nn.Module):
         - images: :math:`(B, C, H, W)`, output alike.
 
     Raises:
-        ValueError: if a probability or range is none, or the images are no batch of slices.
+        ValueError: if a probability lies outside [0, 1] or a range is empty, or the images are no batch of slices.
     """
 
     def __init__(

@@ -38,7 +38,8 @@ class RandJointElastic(RandomizableTransform):
         - output: as the image, type and metadata included. Beyond the border lie copies of it.
 
     Raises:
-        ValueError: if spacing or magnitude is none, or a map has another size than the displacement was drawn for.
+        ValueError: if the spacing is not positive or the magnitudes no range, or a map has another size than the
+            displacement was drawn for.
 
     Reference:
         The elastic positives of LRC, Yan et al., arXiv:2304.03406, which gives no parameters; Choi, Lee, Injectivity

@@ -22,7 +22,7 @@ class RandResizedCropBatch(nn.Module):
         - output: the same two.
 
     Raises:
-        ValueError: if a range or probability is none.
+        ValueError: if a range is empty or a probability lies outside [0, 1].
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RandResizedCropBatch(nn.Module):
 
 
 def check(area: tuple[float, float], ratio: tuple[float, float], flip: float) -> None:
-    """Refuse ranges and probabilities that are none."""
+    """Refuse empty ranges, and probabilities outside [0, 1]."""
     if not 0 < area[0] <= area[1] <= 1:
         raise ValueError(f"area must be a smallest and a largest part of the image, got {tuple(area)}.")
     if not 0 < ratio[0] <= ratio[1]:

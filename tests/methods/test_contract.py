@@ -57,7 +57,12 @@ MAKERS = {
 }
 
 
-CANNOT_COLLAPSE = {"MAE", "ModelsGenesis", "RelativeLocation", "Rotation"}  # equal embeddings meet no fixed target
+CANNOT_COLLAPSE = {
+    "MAE",
+    "ModelsGenesis",
+    "RelativeLocation",
+    "Rotation",
+}  # targets are fixed: equal embeddings cannot solve the task
 EXPORTS = {name: ["encoder", "decoder"] for name in ("GCLLocal", "LRC", "ModelsGenesis")}  # the others: the encoder
 ONE_VIEW = {"MAE", "ModelsGenesis", "PIRL", "RelativeLocation", "Rotation"}  # or tiles of it
 

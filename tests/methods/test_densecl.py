@@ -76,10 +76,11 @@ def test_steps_equal_the_algorithm_of_the_paper(make_batch):
 def test_keys_of_a_split_batch_are_normalised_in_other_company_and_come_back(make_batch):
     method, batch, seen = make_densecl(num_splits=2), make_batch(), []
     method.key_encoder.twin.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    torch.manual_seed(3)  # an order of keys that differs from that of the queries
+    torch.manual_seed(1)  # an order that mixes the parts
     method(batch)
     assert [len(part) for part in seen] == [2, 2]
-    assert not torch.equal(torch.cat(seen), batch["view_2"])
+    company = {tuple(image.flatten().tolist()) for image in seen[0]}
+    assert company not in [{tuple(image.flatten().tolist()) for image in part} for part in batch["view_2"].split(2)]
     method.eval()  # where company is of no account
     expected = make_densecl().eval()
     expected.load_state_dict(method.state_dict())

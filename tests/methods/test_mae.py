@@ -67,10 +67,10 @@ def test_patches_come_row_by_row_their_pixels_before_their_channels():
     assert patches[0, 4].tolist() == [images[0, c, 2 + p, 2 + q] for p in (0, 1) for q in (0, 1) for c in (0, 1)]
 
 
-def test_refuses_shares_that_leave_nothing(make_batch):
+def test_refuses_shares_that_leave_nothing_and_other_encoders(make_batch):
     with pytest.raises(ValueError, match=r"mask_ratio must lie between 0 and 1, got 1; the paper takes 0.75"):
         make_mae(mask_ratio=1)
     with pytest.raises(ValueError, match=r"no patch of 16 would be seen at a mask_ratio of 0.95; lower it"):
         make_mae(mask_ratio=0.95)(make_batch())
-    with pytest.raises(ValueError, match="a masked autoencoder is a vision transformer, got a Identity"):
+    with pytest.raises(TypeError, match="encoder must be a ViTEncoder, got Identity"):
         MAE(torch.nn.Identity(), torch.nn.Identity())

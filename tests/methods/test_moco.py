@@ -63,12 +63,13 @@ def test_queries_and_keys_of_a_split_batch_are_normalised_in_other_company(moco,
     for name, encoder in (("query", method.encoder), ("key", method.key_encoder.twin)):
         encoder.register_forward_pre_hook(lambda _, inputs, name=name: seen.append((name, inputs[0])))
     batch = make_batch()
-    torch.manual_seed(3)  # an order of keys that differs from that of the queries
+    torch.manual_seed(1)  # an order that mixes the parts
     method(batch)
     queries, keys = ([images for name, images in seen if name == which] for which in ("query", "key"))
     assert [len(part) for part in queries] == [len(part) for part in keys] == [2, 2]
     assert torch.equal(torch.cat(queries), batch["view_1"])
-    assert not torch.equal(torch.cat(keys), batch["view_2"])
+    company = [{tuple(image.flatten().tolist()) for image in part} for part in keys]
+    assert company[0] not in [{tuple(image.flatten().tolist()) for image in part} for part in batch["view_2"].split(2)]
     torch.testing.assert_close(torch.cat(keys).sum(dim=0), batch["view_2"].sum(dim=0))
 
 

@@ -78,7 +78,16 @@ def test_pairs_far_apart_are_left_out(make_batch):
     assert pairs[0, 0, 2]  # the other view of the slice
 
 
-def test_a_batch_that_is_not_half_of_one_subject_and_half_of_another_is_refused(make_batch):
+def test_a_slice_that_was_drawn_twice_is_not_aligned_with_itself_in_one_view(make_batch):
+    data = make_batch()
+    repeated = data["index"].clone()
+    repeated[1] = repeated[0]
+    within = make_sal(within_view=True).pairs(data["subject"], repeated, data["depth"])
+    assert not within[0].any()
+    assert within[1].any()
+
+
+def test_an_odd_batch_is_refused(make_batch):
     odd = {key: value[:-1] if torch.is_tensor(value) else value for key, value in make_batch().items()}
-    with pytest.raises(ValueError, match=r"half of a batch is of one subject, .* draw an even number"):
+    with pytest.raises(ValueError, match="a batch must have an even number of slices, half of them of each subject"):
         make_sal()(odd)
