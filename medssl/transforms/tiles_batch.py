@@ -23,7 +23,7 @@ class RandTilesBatch(nn.Module):
     def __init__(self, tile_size: int) -> None:
         super().__init__()
         if tile_size < 1:
-            raise ValueError(f"tile_size must be at least 1, got {tile_size}; three fit along a side: take larger images.")
+            raise ValueError(f"tile_size must be at least 1, got {tile_size}; three fit along a side: enlarge images.")
         self.tile_size = tile_size
 
     @torch.no_grad()
