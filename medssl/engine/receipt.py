@@ -48,26 +48,27 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
 
 
 def read_first_stage(
-    path: str | Path | None, manifest_sha256: str, fold: int | None, transductive: bool
+    path: str | Path | None, method: str, manifest_sha256: str, fold: int | None, transductive: bool
 ) -> dict[str, Any]:
     """Read the receipt of the pre-training that another one goes on from, on the same images.
 
     Args:
         path: its checkpoint.
+        method: that it must be of.
         manifest_sha256: of the second stage's manifest.
         fold: that the second stage leaves out.
         transductive: whether the second stage takes the test fold's images.
 
     Raises:
-        ValueError: if no checkpoint is given, or the first stage saw the images of another split: the receipt of the
-            second could not tell whom its weights have learnt from.
+        ValueError: if no checkpoint is given, it is another method's, or it saw the images of another split: the
+            receipt of the second could not tell whom its weights have learnt from.
     """
     if path is None:
         raise ValueError(
             "this pre-training goes on from another's weights: give model.pt of gcl_global.yaml as --pretrained."
         )
     first = read_receipt(path, "pretrain")
-    wanted = {"manifest_sha256": manifest_sha256, "fold": fold, "transductive": transductive}
+    wanted = {"method": method, "manifest_sha256": manifest_sha256, "fold": fold, "transductive": transductive}
     if others := {key: first.get(key) for key, value in wanted.items() if first.get(key) != value}:
-        raise ValueError(f"{path} must have been trained on the same images, {wanted}, it has {others}.")
+        raise ValueError(f"{path} must be of {method} and the same images, {wanted}, it has {others}.")
     return first

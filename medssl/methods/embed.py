@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 
 def pool(features: Sequence[Tensor]) -> Tensor:
-    """Return the last of an encoder's features, averaged over the plane :math:`(n, C)`."""
+    """Return the last of an encoder's features, averaged over the plane :math:`(n, C)`.
+
+    Raises:
+        TypeError: if the encoder has returned one tensor instead of a list of them.
+    """
+    if isinstance(features, Tensor):
+        raise TypeError("an encoder must return a list of features, finest first, got one tensor; return [tensor].")
     return features[-1].flatten(2).mean(dim=2)
 
 

@@ -103,7 +103,8 @@ def test_every_overlay_trains_and_exports_parts_that_fit(trained):
     assert (scalars["feature_spread"] > 0).all()
     texts = [(CONFIGS / f"{name}.yaml").read_text() for name in method]
     # Where embeddings are compared, the loss of those that are equal is watched; SimSiam's head lets it have none.
-    assert ("spread" in scalars) == any("CollapseMonitor" in text for text in texts) or method == ["simsiam"]
+    watched = any("CollapseMonitor" in text for text in texts) or method == ["simsiam"]
+    assert watched == ("spread" in scalars), "what logs spread lists a CollapseMonitor in its recipe, and nothing else"
     assert scalars["lr"].max() == json.loads((output / "model.json").read_text())["lr"]
     assert scalars["loss"].notna().all()
     taken = load_pretrained(UNet(4, width=4, centre_norm=True), output / "model.pt")
@@ -192,7 +193,7 @@ def test_the_receipt_of_parts_of_volumes_says_how_many_slices_a_batch_had(run_bu
 
 def test_a_second_stage_on_other_images_than_the_first_is_refused(run_bundle, pretrained, tmp_path):
     for given, message in (
-        ({"pretrained": str(pretrained), "transductive": False}, "must have been trained on the same images"),
+        ({"pretrained": str(pretrained), "transductive": False}, "must be of GCLGlobal and the same images"),
         ({}, "give model.pt of gcl_global.yaml as --pretrained"),
     ):
         with pytest.raises(RuntimeError) as raised:
