@@ -26,7 +26,7 @@ from medssl.transforms.labels import count_values
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 1  # of a label map and of how it is drawn
+LAYOUT = 2  # of a label map, of the notes beside it and of how it is drawn
 Organs = Mapping[int, Sequence[str | int]]  # what the files, or an RTSTRUCT, call a label; or its ids in a label map
 
 

@@ -21,7 +21,7 @@ from medssl.data.manifest_checks import SECTIONS
 from medssl.inspection.case import Case, Finding, inspect_case
 from medssl.readers import KINDS
 
-LAYOUT = 2  # of a case's file and of what is looked at
+LAYOUT = 3  # of a case's file and of what is looked at
 
 
 @dataclass(frozen=True)
