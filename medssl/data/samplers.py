@@ -29,7 +29,10 @@ class VolumeSampler(Sampler[Draw]):
 
     def __init__(self, num_volumes: int, num_draws: int, seed: int = 0, weights: Sequence[float] | None = None) -> None:
         if num_volumes < 1 or num_draws < 1:
-            raise ValueError(f"there must be volumes to draw and draws to make, got {num_volumes} and {num_draws}.")
+            raise ValueError(
+                f"there must be volumes to draw and draws to make, got {num_volumes} and {num_draws}; raise "
+                "num_slices or steps_per_epoch where no draw is left."
+            )
         if weights is not None and len(weights) != num_volumes:
             raise ValueError(f"weights must be one for each of {num_volumes} volumes, got {len(weights)}.")
         if weights is not None and not (min(weights) >= 0 < sum(weights) < float("inf")):

@@ -16,7 +16,7 @@ from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
 from medssl.engine.receipt import read_first_stage, read_receipt, versions
 from medssl.engine.sampling import SetEpoch
-from medssl.engine.scalars import ScalarLog
+from medssl.engine.scalars import ScalarLog, total_loss
 from medssl.engine.views import PrepareDeformedViews, PrepareRestoration, PrepareTiles, PrepareViews
 
 __all__ = [
@@ -46,5 +46,6 @@ __all__ = [
     "read_first_stage",
     "read_receipt",
     "refuse_learnt",
+    "total_loss",
     "versions",
 ]

@@ -75,7 +75,7 @@ def guard_command_line(argv: Sequence[str] | None = None) -> None:
         acting = reachable(config, starts, without="receipt")  # which tells of options, and does nothing
         read = {re.split("#|::", name)[0] for name in acting} | {"receipt", "bundle_root"}  # of MONAI's own tools
         problems += [
-            f"--{name}: nothing reads it with these overlays"
+            f"--{name}: nothing reads it with these overlays{longer(roots[name], read)}"
             for name in given
             if roots[name] in config.config and roots[name] not in read
         ]
@@ -176,6 +176,12 @@ def suggestion(name: str, known: Iterable[str], config: ConfigParser, files: Seq
     items = [item for item in config.ref_resolver.items if not item.startswith("receipt")]  # which tells, and asks not
     within = [item.replace("::", "#") for item in items if item.split("::")[-1] == name]
     return f"; did you mean --{within[0]}?" if len(within) == 1 else ""
+
+
+def longer(name: str, read: Iterable[str]) -> str:
+    """Return which options that are read go on from a name, to be added to a message; nothing for none."""
+    found = [f"--{other}" for other in sorted(read) if other.startswith(f"{name}_")]
+    return f", but {' and '.join(found)}" if found else ""
 
 
 def show_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -12,6 +12,19 @@ from torch.utils.tensorboard import SummaryWriter
 from medssl.atomic import replace
 
 
+def total_loss(output: Any, target: Any) -> Tensor:
+    """Return what a trainer minimises: the entry ``"loss"`` of a method's output. It needs no target.
+
+    Raises:
+        TypeError: if the output is no dictionary with a scalar of that name.
+    """
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if not isinstance(output, dict) or not isinstance(loss, Tensor) or loss.numel() != 1:
+        given = f"a dictionary of {sorted(output)}" if isinstance(output, dict) else type(output).__name__
+        raise TypeError(f'a method must return a dictionary whose "loss" is a scalar tensor, got {given}.')
+    return loss
+
+
 def scalars(engine: Engine) -> dict[str, float]:
     """Return the scalar entries of an engine's output: the loss, and a method's terms where it has any.
 

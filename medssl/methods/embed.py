@@ -18,8 +18,15 @@ def pool(features: Sequence[Tensor]) -> Tensor:
 
 
 def embed(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """Return a head's output :math:`(n, D)` for the pooled features of an encoder."""
-    embeddings: Tensor = head(pool(features))
+    """Return a head's output :math:`(n, D)` for the pooled features of an encoder.
+
+    Raises:
+        ValueError: if one image alone trains: there is nothing to normalise it by or to tell it from.
+    """
+    pooled = pool(features)
+    if head.training and len(pooled) < 2:
+        raise ValueError(f"a batch must have 2 slices at least, got {len(pooled)}; raise num_slices.")
+    embeddings: Tensor = head(pooled)
     return embeddings
 
 

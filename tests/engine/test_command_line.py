@@ -101,6 +101,10 @@ def test_an_option_that_the_overlays_leave_without_a_reader_is_refused():
     guard_method(["lrc"], "--elastic#spacing", "9")
     with pytest.raises(ValueError, match="--superpixels#scale: nothing reads it with these overlays"):
         guard_method(["moco_v2"], "--superpixels#scale", "9")
+    files = str([*CONFIGS, str(FINETUNE / "two_branch.yaml")])
+    told = "--pretrained: nothing reads it with these overlays, but --pretrained_global and --pretrained_local"
+    with pytest.raises(ValueError, match=told):
+        guard_command_line([MONAI, "run", "--config_file", files, "--pretrained", "model.pt"])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import pandas as pd
+import pytest
 import torch
 from ignite.engine import Events
 
-from medssl.engine import ScalarLog
+from medssl.engine import ScalarLog, total_loss
 from medssl.engine.scalars import scalars
 
 
@@ -28,3 +29,17 @@ def test_the_terms_of_a_method_are_scalars_too(make_trainer):
     trainer.run()
     trainer.state.output = {"loss": torch.tensor(2.0), "pred": {"positional": torch.tensor(1.5), "map": torch.ones(3)}}
     assert scalars(trainer) == {"loss": 2.0, "positional": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        (torch.tensor(1.0), "Tensor"),
+        ({"agreement": torch.tensor(1.0)}, r"a dictionary of \['agreement'\]"),
+        ({"loss": torch.ones(2)}, r"a dictionary of \['loss'\]"),
+        ({"loss": 1.0}, r"a dictionary of \['loss'\]"),
+    ],
+)
+def test_a_method_that_returns_no_total_is_told_what_to_return(output, given):
+    with pytest.raises(TypeError, match=f'whose "loss" is a scalar tensor, got {given}'):
+        total_loss(output, None)

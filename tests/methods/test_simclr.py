@@ -10,6 +10,12 @@ def make_simclr():
     return SimCLR(UNetEncoder(width=2, centre_norm=True), mlp_head(32, 8, norm=True))
 
 
+def test_one_slice_alone_is_refused(make_batch):
+    alone = {key: make_batch()[key][:1] for key in ("view_1", "view_2")}
+    with pytest.raises(ValueError, match="a batch must have 2 slices at least, got 1; raise num_slices"):
+        make_simclr()(alone)
+
+
 @pytest.mark.usefixtures("double")
 def test_two_steps_equal_those_by_hand(make_batch, assert_two_steps_equal):
     data = make_batch()
