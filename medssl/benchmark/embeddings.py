@@ -54,7 +54,7 @@ def plot_embeddings(
     columns = 2 if superpixels is None else 3
     figure = Figure(figsize=(3 * columns, 3 * len(records)), layout="constrained")
     for record, row in zip(records, figure.subplots(len(records), columns, squeeze=False), strict=True):
-        shown = middle_slice(load({"image": record["image"]})["image"], receipt["image_size"], superpixels)
+        shown = middle_slice(load(record)["image"], receipt["image_size"], superpixels)
         vectors = embed_pixels(network, shown["image"], decoded).flatten(1).T.numpy()
         clusters = kmeans2(vectors, num_clusters, minit="++", seed=0)[1].reshape(shown["image"].shape[1:])
         grey = np.asarray(ScaleIntensity()(shown["image"])[0])

@@ -71,7 +71,7 @@ def write_volume(record: Mapping[str, Any], folder: Path, recipe: Mapping[str, A
     """Prepare one volume."""
     source = stamp(record)
     try:
-        data = store_transform(recipe)({"image": record["image"]})
+        data = store_transform(recipe)(dict(record))
     except Exception as error:
         # From None: the causes of an error do not come back from another process.
         raise ValueError(str(root_cause(error))) from None

@@ -89,6 +89,20 @@ def test_slices_are_those_of_the_volumes_bit_for_bit(slices, records, recipe, fu
                 assert torch.equal(ours[key], theirs[key])
 
 
+def test_frames_of_one_file_are_volumes_of_their_own(recipe, tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 255, (24, 24, 4, 3)).astype(np.uint8)
+    file = tmp_path / "cine.nii.gz"
+    nib.save(nib.Nifti1Image(voxels, np.diag([3.0, 3.0, 8.0, 1.0])), file)
+    frames = [{"case_id": f"a_{n}", "subject_id": "a", "image": str(file), "frame": n} for n in (1, 3)]
+    plain = {**recipe, "superpixels": None}
+    rerun(frames, tmp_path / "store", plain)
+    stored = StoredSlices(frames, tmp_path / "store", plain)
+    for number, frame in enumerate(frames):
+        volume = store_transform(plain)(dict(frame))["image"]
+        assert torch.equal(stored.read(number, 2)["image"], torch.as_tensor(volume[:, 2]))
+    assert not torch.equal(stored.read(0, 2)["image"], stored.read(1, 2)["image"])
+
+
 def test_transforms_of_slices_track_no_metadata_and_those_elsewhere_still_do(records, recipe, full_store):
     crop = CenterSpatialCropd(["image", "regions"], [8, 8])
     slices = StoredSlices(records, full_store, recipe, transform=crop)[0, 5]
