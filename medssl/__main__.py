@@ -160,6 +160,28 @@ def parser() -> argparse.ArgumentParser:
     embeddings.add_argument("--output", type=Path, default=Path("embeddings.png"), help="picture")
     embeddings.set_defaults(command=run.show_embeddings)
 
+    suggest = commands.add_parser(
+        "suggest", help="rank the scans that have no label by what each adds, with the reason"
+    )
+    suggest.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    suggest.add_argument("--checkpoint", type=Path, required=True, help="model.pt of the pretrain bundle")
+    suggest.add_argument(
+        "--finetuned", type=Path, help="model.pt of the finetune bundle, whose uncertainty counts beside the coverage"
+    )
+    suggest.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    suggest.add_argument("--count", type=positive, default=10, help="how many scans; default: 10")
+    suggest.add_argument("--slices", type=positive, default=3, help="of each scan, to annotate first; default: 3")
+    suggest.add_argument(
+        "--from-scratch", "--from_scratch", action="store_true", help="as if no scan of the manifest had a label"
+    )
+    suggest.add_argument(
+        "--output",
+        type=Path,
+        default=Path("suggestions"),
+        help="folder for suggestions.csv, map.png and features",
+    )
+    suggest.set_defaults(command=run.suggest_scans)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."

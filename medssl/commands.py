@@ -152,6 +152,23 @@ def show_embeddings(options: argparse.Namespace) -> None:
     logging.info("picture: %s", picture)
 
 
+def suggest_scans(options: argparse.Namespace) -> None:
+    """Rank the scans that have no label."""
+    from medssl.atomic import replace
+    from medssl.data import load_manifest
+    from medssl.label import embed_pool, plot_map, suggest, to_table
+
+    manifest = load_manifest(options.path, options.root)
+    pool = embed_pool(manifest, options.checkpoint, options.output / "scans", options.finetuned, options.from_scratch)
+    suggestions = list(suggest(pool, options.count, options.slices))
+    table = to_table(suggestions)
+    replace(options.output / "suggestions.csv", table.to_csv)
+    picture = plot_map(pool, suggestions, manifest.slice_axis, options.output / "map.png")
+    logging.info(
+        "%s\ntable: %s\nmap: %s", table.drop(columns="gain").to_string(), picture.with_name("suggestions.csv"), picture
+    )
+
+
 def print_path(options: argparse.Namespace) -> None:
     """Print a path, bare, for use in a shell."""
     from medssl.resources import resource

@@ -1,6 +1,5 @@
 """What pre-training has made of the pixels: regions beside clusters of their embeddings."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.nn.functional import interpolate, normalize
 
 from medssl.data import Manifest, store_recipe
 from medssl.data.slice_store import store_transform
-from medssl.engine import read_receipt
+from medssl.engine import network_of, read_receipt
 from medssl.engine.overlays import save_figure
 from medssl.networks import ResNetUNet, UNet, load_pretrained
 from medssl.transforms import Superpixels
@@ -67,19 +66,6 @@ def plot_embeddings(
             axes.set_title(title, fontsize="small")
             axes.axis("off")
     return save_figure(figure, file)
-
-
-def network_of(receipt: Mapping[str, Any], checkpoint: str | Path) -> UNet | ResNetUNet:
-    """Return the network that a receipt names, for its weights to be loaded into."""
-    classes = len(receipt["classes"]) if "classes" in receipt else None
-    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "UNet":
-        return UNet(classes, width=receipt["width"], centre_norm=receipt["centre_norm"])
-    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "ResNetUNet":
-        return ResNetUNet(classes)
-    raise ValueError(
-        f"embeddings are drawn of a UNet or a ResNetUNet of slices, {checkpoint} is of a {receipt.get('network')} of "
-        f"{receipt.get('spatial_dims', 2)} dimensions; of two branches draw each one's pre-training."
-    )
 
 
 @torch.no_grad()

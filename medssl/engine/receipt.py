@@ -2,11 +2,13 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from medssl import __version__
+from medssl.networks import ResNetUNet, UNet
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "scikit-image")
 
@@ -45,6 +47,27 @@ def read_receipt(path: str | Path, bundle: str | None = None) -> dict[str, Any]:
             "give that bundle's model.pt."
         )
     return receipt
+
+
+def network_of(receipt: Mapping[str, Any], checkpoint: str | Path) -> UNet | ResNetUNet:
+    """Return the network that a receipt names, for its weights to be loaded into.
+
+    Args:
+        receipt: of the checkpoint.
+        checkpoint: for the error.
+
+    Raises:
+        ValueError: if it is another than a U-Net of slices.
+    """
+    classes = len(receipt["classes"]) if "classes" in receipt else None
+    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "UNet":
+        return UNet(classes, width=receipt["width"], centre_norm=receipt["centre_norm"])
+    if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "ResNetUNet":
+        return ResNetUNet(classes)
+    raise ValueError(
+        f"weights must be of a UNet or a ResNetUNet of slices here, {checkpoint} is of a {receipt.get('network')} of "
+        f"{receipt.get('spatial_dims', 2)} dimensions; of two branches give each one's pre-training."
+    )
 
 
 def read_first_stage(

@@ -6,8 +6,9 @@ from monai.bundle import run
 
 from medssl.__main__ import main
 from medssl.benchmark import plot_embeddings
-from medssl.benchmark.embeddings import embed_pixels, network_of
+from medssl.benchmark.embeddings import embed_pixels
 from medssl.data import load_manifest, write_phantoms
+from medssl.engine import network_of
 from medssl.resources import resource
 
 TINY = {"image_size": [32, 32], "width": 4, "max_epochs": 1, "steps_per_epoch": 1, "num_slices": 4}
