@@ -182,6 +182,20 @@ def parser() -> argparse.ArgumentParser:
     )
     suggest.set_defaults(command=run.suggest_scans)
 
+    simulate = commands.add_parser(
+        "simulate", help="replay the annotation of a labelled data set: what each order of its scans would have bought"
+    )
+    simulate.add_argument("path", help="file, or the name of a manifest that comes with medssl")
+    simulate.add_argument("--checkpoint", type=Path, required=True, help="model.pt of the pretrain bundle")
+    simulate.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
+    simulate.add_argument("--labels", type=positive, default=10, help="scans that are annotated; default: 10")
+    simulate.add_argument("--orders", type=positive, default=20, help="random orders to compare with; default: 20")
+    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument(
+        "--output", type=Path, default=Path("simulation"), help="folder for simulation.md, .csv and .png"
+    )
+    simulate.set_defaults(command=run.simulate_annotation)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."

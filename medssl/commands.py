@@ -169,6 +169,25 @@ def suggest_scans(options: argparse.Namespace) -> None:
     )
 
 
+def simulate_annotation(options: argparse.Namespace) -> None:
+    """Replay the annotation of a labelled data set."""
+    from functools import partial
+
+    from medssl.atomic import replace
+    from medssl.benchmark import to_markdown
+    from medssl.data import load_manifest
+    from medssl.label import compare_orders, plot_simulation, read_labelled, simulate
+
+    manifest = load_manifest(options.path, options.root)
+    scans = read_labelled(manifest, options.checkpoint)
+    results = simulate(manifest, scans, options.labels, options.orders, options.seed)
+    table = to_markdown(compare_orders(results, options.seed))
+    replace(options.output / "simulation.csv", partial(results.to_csv, index=False))
+    replace(options.output / "simulation.md", partial(Path.write_text, data=table + "\n", encoding="utf-8"))
+    picture = plot_simulation(results, options.output / "simulation.png")
+    logging.info("%s\npicture: %s", table, picture)
+
+
 def print_path(options: argparse.Namespace) -> None:
     """Print a path, bare, for use in a shell."""
     from medssl.resources import resource

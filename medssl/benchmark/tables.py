@@ -63,10 +63,16 @@ def paired_differences(
         gains = (wide[method] - wide[baseline]).dropna().groupby(["labels", "subject_id"]).mean()
         for label in by_labels(gains.index.unique("labels")):
             gain = gains[label].to_numpy()
-            drawn = gain[rng.integers(len(gain), size=(num_bootstrap, len(gain)))].mean(axis=1)
-            low, high = np.quantile(drawn, [0.025, 0.975])
+            low, high = bootstrap_interval(gain, rng, num_bootstrap)
             rows.append((method, label, gain.mean(), low, high, (gain > 0).mean(), len(gain)))
     return pd.DataFrame(rows, columns=["method", "labels", "difference", "low", "high", "better", "subjects"])
+
+
+def bootstrap_interval(gains: np.ndarray, rng: np.random.Generator, num_bootstrap: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of independent gains."""
+    drawn = gains[rng.integers(len(gains), size=(num_bootstrap, len(gains)))].mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def learning_curve(results: pd.DataFrame) -> pd.DataFrame:

@@ -57,8 +57,13 @@ def network_of(receipt: Mapping[str, Any], checkpoint: str | Path) -> UNet | Res
         checkpoint: for the error.
 
     Raises:
-        ValueError: if it is another than a U-Net of slices.
+        ValueError: if it is another than a U-Net of slices, or weights that have seen no images and name no spacing.
     """
+    if "spacing" not in receipt:
+        raise ValueError(
+            f"weights must say which images they take, {checkpoint} is of {receipt.get('method')}, which has seen "
+            "none; give those of a pre-training."
+        )
     classes = len(receipt["classes"]) if "classes" in receipt else None
     if receipt.get("spatial_dims", 2) == 2 and receipt.get("network") == "UNet":
         return UNet(classes, width=receipt["width"], centre_norm=receipt["centre_norm"])

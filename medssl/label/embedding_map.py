@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medssl.engine.overlays import COLOURS, draw_slice, save_figure
-from medssl.label.suggest import Pool, Suggestion
+from medssl.label.suggestions import Pool, Suggestion
 from medssl.readers import read_scan
 from medssl.transforms.spacing import voxel_axis
 

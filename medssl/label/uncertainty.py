@@ -21,7 +21,7 @@ from medssl.label.scan_embeddings import stamp_of
 from medssl.networks import load_pretrained
 
 
-def organ_uncertainty(probabilities: Tensor, least: float = 0.05) -> float:
+def organ_uncertainty(probabilities: Tensor, least: float = 0.05, stands_for: Tensor | None = None) -> float:
     r"""Return how unsure a segmentation is where it sees an organ or might see one, from 0 to 1.
 
     .. math:: U = \frac{1}{|C|} \sum_{c \in C} \frac{1}{|R_c|} \sum_{v \in R_c} h(p_c(v)),
@@ -34,6 +34,7 @@ def organ_uncertainty(probabilities: Tensor, least: float = 0.05) -> float:
     Args:
         probabilities: p :math:`(K, *)`, background first, that sum to 1 over the classes.
         least: :math:`\epsilon`.
+        stands_for: how many voxels each one stands for, where they are a sample; None for all of them.
 
     Raises:
         ValueError: if they are no probabilities, such as label ids or logits.
@@ -45,9 +46,9 @@ def organ_uncertainty(probabilities: Tensor, least: float = 0.05) -> float:
         )
     organs = probabilities[1:].flatten(1).float()  # (K - 1, voxels)
     entropy = -(torch.xlogy(organs, organs) + torch.xlogy(1 - organs, 1 - organs)) / torch.log(torch.tensor(2.0))
-    near = organs >= least
-    seen = near.any(dim=1)
-    means = (entropy * near).sum(dim=1) / near.sum(dim=1).clamp(min=1)
+    seen = (organs >= least).any(dim=1)
+    near = (organs >= least) * (1.0 if stands_for is None else stands_for.flatten())
+    means = (entropy * near).sum(dim=1) / near.sum(dim=1).clamp(min=torch.finfo(near.dtype).tiny)
     return float(means[seen].mean()) if seen.any() else 0.0
 
 

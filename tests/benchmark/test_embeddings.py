@@ -69,4 +69,9 @@ def test_there_must_be_cases_to_draw(pretrain, phantoms, tmp_path):
 @pytest.mark.parametrize("facts", [{"network": "TwoBranchUNet"}, {"network": "UNet", "spatial_dims": 3}])
 def test_other_networks_are_refused(facts):
     with pytest.raises(ValueError, match="of a UNet or a ResNetUNet of slices"):
-        network_of(facts, "model.pt")
+        network_of({"spacing": [1, 1, 1], **facts}, "model.pt")
+
+
+def test_weights_that_have_seen_no_images_are_refused():
+    with pytest.raises(ValueError, match=r"model.pt is of Random, which has seen none"):
+        network_of({"network": "UNet", "method": "Random"}, "model.pt")
