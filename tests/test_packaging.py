@@ -38,6 +38,12 @@ def test_an_editable_install_finds_them_in_the_checkout(name, tmp_path):
     assert path_of(name, tmp_path) == ROOT / name
 
 
+def test_the_wheel_holds_every_module(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = set(archive.namelist())
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "medssl").rglob("*.py")} <= shipped
+
+
 def test_the_wheel_leaves_tests_and_results_at_home(wheel):
     with zipfile.ZipFile(wheel) as archive:
         folders = {name.split("/")[0] for name in archive.namelist()}
