@@ -9,7 +9,7 @@ from medssl.data.scans import find_scans
 from medssl.data.seeded_dataset import SeededCacheDataset
 from medssl.data.slice_numbers import SliceNumbers
 from medssl.data.slice_store import StoredSlices, store_recipe
-from medssl.data.splits import Split, folds, label_draw, pretrain_records, split
+from medssl.data.splits import Split, every_label, folds, label_draw, pretrain_records, split
 
 __all__ = [
     "EverySlice",
@@ -22,6 +22,7 @@ __all__ = [
     "SubjectPairSampler",
     "VolumeSampler",
     "balance",
+    "every_label",
     "find_scans",
     "folds",
     "label_draw",

@@ -107,6 +107,11 @@ def split(
     return Split(learnable(manifest, of(drawn)), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
 
 
+def every_label(manifest: Manifest) -> Split:
+    """Take every labelled training subject to learn from, and none to test on."""
+    return Split(learnable(manifest, [finetune_record(manifest, record) for record in manifest.training]), [], [])
+
+
 def learnable(manifest: Manifest, labelled: list[Record]) -> list[Record]:
     """Return labelled records whose classes can all be learnt, one that was nowhere contoured as absent."""
     classes = manifest.labels.keys() - {0}

@@ -61,6 +61,7 @@ APART = {
     "train",
     "small",
     "evaluate",
+    "every_label",
     "inference",
     "linear_probe",
     "resnet50",
@@ -147,6 +148,15 @@ def test_the_probe_takes_the_encoder_of_weights_that_have_a_decoder_too(run_bund
     first = "encoder.levels.0.conv_0.conv.weight"
     assert torch.equal(given[first], learnt[first])
     assert json.loads((output / "model.json").read_text())["parts_taken"] == ["encoder"]
+
+
+def test_every_label_is_learnt_from_where_none_is_tested(run_bundle, phantoms, tmp_path):
+    short = {"max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1}
+    output = run_bundle("finetune", ["train", "small", "every_label"], tmp_path / "models", **short)
+    receipt = json.loads((output / "model.json").read_text())
+    assert receipt["labelled"] == sorted(load_manifest(phantoms).subjects)
+    assert receipt["fold"] is None
+    assert not (output / "metrics.csv").exists()
 
 
 def test_evaluation_gives_the_numbers_of_the_training_again(run_bundle, finetuned):
