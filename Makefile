@@ -1,10 +1,12 @@
 PYTHON ?= python3
 VENV ?= .venv
+# Of the annotation server, which needs other packages.
+LABEL_VENV ?= .venv-label
 BIN := $(VENV)/bin
 # Both cores are used by running two things at a time: threads inside each would only get in the way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test install clean
+.PHONY: demo test install clean label test-label
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and compare on phantoms made on the spot
 	$(BIN)/python -m medssl demo --output demo
@@ -29,5 +31,19 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+label: $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
+	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)"
+
+test-label: $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
+	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/test_server.py
+
+$(LABEL_VENV)/.installed: setup.cfg requirements/label.txt constraints.txt
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(LABEL_VENV)/bin/python -m pip install --quiet -c constraints.txt -r requirements/label.txt
+	$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps monailabel==0.8.5 pydicom-seg==0.4.1
+	$(LABEL_VENV)/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
+
 clean:  ## forget the environment and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LABEL_VENV) demo

@@ -87,5 +87,5 @@ def outliers(similarity: Array, part: float = 0.02) -> list[int]:
     if int(part * count) == 0 or neighbours == 0:
         return []
     others = np.where(np.eye(count, dtype=bool), -np.inf, similarity)
-    typicality = np.sort(others, axis=1)[:, -neighbours:].mean(axis=1)
+    typicality = np.partition(others, -neighbours, axis=1)[:, -neighbours:].mean(axis=1)
     return np.argsort(typicality, kind="stable")[: int(part * count)].tolist()

@@ -66,7 +66,7 @@ def slice_features(
     load = store_transform(store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"]))
     fit = ResizeWithPadOrCrop([-1, *receipt["image_size"]])
     for record in tqdm(records, desc="embedding", unit="scan"):
-        file = Path(folder) / (quote(record["case_id"], safe="") + ".npz")
+        file = file_of(folder, record["case_id"])
         stamp = stamp_of(record, weights)
         known = read(file, stamp)
         if known is None:
@@ -75,6 +75,31 @@ def slice_features(
             known = SliceFeatures(embed_slices(network.encoder, torch.as_tensor(fit(volume)).movedim(1, 0)), numbers)
             write(file, stamp, known)
         yield known
+
+
+class KeptFeatures(Sequence[SliceFeatures]):
+    """The features of scans as they lie on disk, read when they are asked for.
+
+    Args:
+        folder: that :py:func:`slice_features` wrote to.
+        cases: names of the scans.
+    """
+
+    def __init__(self, folder: str | Path, cases: Sequence[str]) -> None:
+        self.files = [file_of(folder, case) for case in cases]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return the features of one scan."""
+        with self.files[place].open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return SliceFeatures(stored["features"], stored["numbers"])
+
+
+def file_of(folder: str | Path, case: str) -> Path:
+    """Return the file of a scan's features."""
+    return Path(folder) / (quote(case, safe="") + ".npz")
 
 
 def stamp_of(record: Mapping[str, Any], weights: str) -> str:

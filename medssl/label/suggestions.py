@@ -71,7 +71,7 @@ class Pool:
     """
 
     records: list[dict[str, Any]]
-    features: list[SliceFeatures]
+    features: Sequence[SliceFeatures]
     embeddings: Array
     annotated: list[int]
     uncertainty: Array | None = None

@@ -1,0 +1,253 @@
+"""The MONAI Label app: pre-train, annotate what is worth most, fine-tune. :py:mod:`medssl.label.server` serves it.
+
+The one module, with the server, that needs MONAI Label; it holds what its interfaces ask for and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+
+from medssl.atomic import replace
+from medssl.data import Manifest
+from medssl.label.project import Project
+from medssl.transforms import KnownLabels, LoadScand, SameGridd
+
+logger = logging.getLogger(__name__)
+METHODS = ["sal", "pcl", "simclr", "moco_v2", "byol", "rotation", "relative_location"]
+
+
+class App(MONAILabelApp):
+    """Everything that the folder of scans offers to a viewer."""
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        labels = [name.strip() for name in conf["labels"].split(",")]
+        small = conf.get("small", "true").lower() != "false"
+        self.project = Project(studies, labels, conf.get("modality", "MR"), int(conf.get("largest", 256)), small)
+        numbers = {name: number for number, name in enumerate(labels, start=1)}
+        super().__init__(
+            app_dir,
+            studies,
+            dict(conf),
+            name="medssl",
+            description="Pre-train on all scans, annotate the ones that add most, fine-tune on these",
+            labels=numbers,
+        )
+
+    def init_datastore(self) -> Datastore:
+        """Return the folder of scans and annotations."""
+        return Annotations(self.studies, self.project)
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """Return what proposes annotations."""
+        return {"segmentation": Segment(self.project)}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """Return what can be trained."""
+        return {"pretrain": Pretrain(self.project), "finetune": Finetune(self.project)}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Return the ways to choose a scan."""
+        return {"first_scans": NextScan(self.project, doubts=False), "next_scan": NextScan(self.project, doubts=True)}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """Return what is computed of scans, for the strategies."""
+        return {"embedding": Embedding(self.project), "uncertainty": Uncertainty(self.project)}
+
+
+class Annotations(LocalDatastore):
+    """A folder of scans whose annotations are checked when they come, and on disk whole or not at all.
+
+    Args:
+        folder: of the scans.
+        project: that knows the labels.
+    """
+
+    def __init__(self, folder: str, project: Project) -> None:
+        state = Path(folder) / "datastore_v2.json"
+        try:
+            json.loads(state.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            pass
+        except ValueError:  # a list of what is in the folder: it is made anew from the files
+            logger.warning("%s is damaged; it is made anew from the files.", state)
+            state.replace(state.with_suffix(".damaged"))
+        self.known = KnownLabels(list(range(len(project.labels) + 1)))
+        super().__init__(folder, extensions=("*.nii.gz", "*.nii"), auto_reload=False)
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Check a label map and keep it, the one before as ``ID.previous``.
+
+        Raises:
+            HTTPException: if there is no such scan, or the label does not lie on its grid, cannot be read to its end,
+                or holds ids that are no organs.
+        """
+        scan = self._datastore.objects.get(image_id)
+        if scan is None:
+            raise HTTPException(404, f"there is no scan {image_id}.")
+        try:
+            pair = LoadScand(["image", "label"])({"image": self.get_image_uri(image_id), "label": label_filename})
+            self.known(SameGridd(["image", "label"])(pair)["label"])
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        _, ending = self._to_id(Path(label_filename).name)
+        file = Path(self._datastore.label_path(label_tag)) / self._filename(image_id, ending)
+        with FileLock(self._lock_file):
+            replace(file, partial(shutil.copyfile, label_filename), keep=True)
+            facts = {**(label_info or {}), "ts": int(time.time()), "name": file.name}
+            scan.labels[label_tag] = DataModel(info=facts, ext=ending)
+            self._update_datastore_file(lock=False)
+        return image_id
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Write the list of what there is; a reader never sees half of it."""
+        if lock:
+            with FileLock(self._lock_file):
+                self._update_datastore_file(lock=False)
+            return
+        text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
+        file = Path(self._datastore_config_path)
+        self._ignore_event_config = True
+        replace(file, partial(Path.write_text, data=text, encoding="utf-8"))
+        self._config_ts = file.stat().st_mtime
+
+
+def manifest_of(project: Project, datastore: Datastore) -> Manifest:
+    """Return the manifest of the scans and of their final annotations as they are now."""
+    images = {case: Path(datastore.get_image_uri(case)) for case in datastore.list_images()}
+    final = DefaultLabelTag.FINAL
+    annotated = {case: Path(datastore.get_label_uri(case, final)) for case in datastore.get_labeled_images()}
+    return project.manifest(images, annotated)
+
+
+class Pretrain(TrainTask):
+    """Pre-train on all scans, with no annotation."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__("Pre-train on all scans of the folder; it takes no annotation")
+        self.project = project
+
+    def config(self) -> dict[str, Any]:
+        """Return what may be set, with its default; of a list the first."""
+        return {"method": METHODS, "max_epochs": 30, "steps_per_epoch": 100, "num_slices": 16}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, and embed the scans."""
+        manifest, chosen = manifest_of(self.project, datastore), options(self, request)
+        method = chosen.pop("method")
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method}.")
+        weights = self.project.pretrain(manifest, method, **chosen)
+        self.project.embed(manifest)
+        return {"weights": str(weights)}
+
+
+class Finetune(TrainTask):
+    """Fine-tune on every annotated scan."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__("Fine-tune the pre-trained network on every scan with a final annotation")
+        self.project = project
+
+    def config(self) -> dict[str, Any]:
+        """Return what may be set, with its default."""
+        return {"max_epochs": 6, "steps_per_epoch": 100}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, and see what is still in doubt."""
+        manifest = manifest_of(self.project, datastore)
+        weights = self.project.finetune(manifest, **options(self, request))
+        self.project.doubt(manifest)
+        return {"weights": str(weights)}
+
+
+def options(task: TrainTask, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a training: as asked for, or their defaults."""
+    defaults = {name: value[0] if isinstance(value, list) else value for name, value in task.config().items()}
+    return {name: request.get(name, default) for name, default in defaults.items()}
+
+
+class Segment(InferTask):
+    """Propose an annotation, on the scan's own grid."""
+
+    def __init__(self, project: Project) -> None:
+        labels = {name: number for number, name in enumerate(project.labels, start=1)}
+        super().__init__(InferType.SEGMENTATION, labels, 3, "What the latest fine-tuned network makes of a scan")
+        self.project = project
+
+    def is_valid(self) -> bool:
+        """Whether viewers list it: they do before it can be used, and say why it cannot."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment; return the file and the names of the labels."""
+        begin = time.time()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                mask = self.project.segment(request["image"], folder)
+            except FileNotFoundError as error:
+                raise HTTPException(409, str(error)) from error
+            with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as kept:  # the server deletes it
+                shutil.copyfile(mask, kept.name)
+        return kept.name, {"label_names": self.labels, "latencies": {"total": round(time.time() - begin, 2)}}
+
+
+class NextScan(Strategy):
+    """Choose the scan that adds most to those that are annotated."""
+
+    def __init__(self, project: Project, doubts: bool) -> None:
+        by = "by what each adds to those annotated" + (" and what the network is unsure of" if doubts else "")
+        super().__init__(f"The scan that is worth most, {by}")
+        self.project, self.doubts = project, doubts
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """Return the id of a scan and why it was chosen; without any embeddings the first that has no annotation."""
+        left = set(datastore.get_unlabeled_images())
+        if not left:
+            return None
+        for one in self.project.next_scans(datastore.get_labeled_images(), count=None, doubts=self.doubts):
+            if one.case_id in left:
+                return {"id": one.case_id, "why": one.why, "slices": one.slices}
+        return {"id": min(left), "why": "no scan has been embedded yet: press pretrain first", "slices": []}
+
+
+class Embedding(ScoringMethod):
+    """Embed the scans that are new."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__("Compare the scans by the pre-trained encoder, which pretrain does as well")
+        self.project = project
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Embed."""
+        self.project.embed(manifest_of(self.project, datastore))
+        return {}
+
+
+class Uncertainty(ScoringMethod):
+    """See what the network is unsure of."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__("How unsure the latest network is of each scan, which finetune does as well")
+        self.project = project
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Segment what has no annotation."""
+        return self.project.doubt(manifest_of(self.project, datastore))

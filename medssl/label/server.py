@@ -1,0 +1,147 @@
+"""Serve a folder of scans to 3D Slicer and other viewers of MONAI Label: ``python -m medssl.label.server STUDIES``."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import uvicorn
+from monailabel.config import settings
+
+NAME = re.compile(r"[\w .\-]+")  # of scans and tags: no way out of the folder
+NAMED = {"image", "id", "label", "tag", "session_id", "user"}  # what requests name files and folders by
+SERVED = {"", "info", "infer", "train", "activelearning", "scoring", "datastore", "batch", "logs", "static", "docs"}
+SERVED |= {"openapi.json", "favicon.ico"}
+MAIN = "from medssl.label.app import App  # noqa: F401\n"  # MONAI Label loads an app by its main.py
+
+
+class Guard:
+    """Refuse requests that name something outside the folder, upload too much, or ask for what nobody needs.
+
+    MONAI Label takes any path for the id of a scan or the tag of a label, and any upload for a model.
+
+    Args:
+        app: ASGI application to stand in front of.
+        max_bytes: largest body of a request.
+    """
+
+    def __init__(self, app: Any, max_bytes: int = 2**31) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if reason := self.objection(scope):
+            await refuse(send, *reason)
+            return
+        taken = 0
+
+        async def bounded() -> Any:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self.max_bytes:
+                raise ConnectionAbortedError(f"a request may have {self.max_bytes} bytes.")
+            return message
+
+        await self.app(scope, bounded, send)
+
+    def objection(self, scope: Any) -> tuple[int, str] | None:
+        """Return status and reason for which a request is refused, None for one that is not."""
+        if scope["path"].strip("/").split("/")[0] not in SERVED:
+            return 404, f"{scope['path']} is not served here."
+        for key, value in parse_qsl(scope["query_string"].decode(), keep_blank_values=False):
+            if key in NAMED and (not NAME.fullmatch(unquote(value)) or not value.strip(". ")):
+                return 400, f"{key} must be a name of letters, digits, spaces, dots and dashes, got {value!r}."
+        sizes = [int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()]
+        if sizes and sizes[0] > self.max_bytes:
+            return 413, f"a request may have {self.max_bytes} bytes, this one has {sizes[0]}."
+        return None
+
+
+async def refuse(send: Any, status: int, reason: str) -> None:
+    """Answer a request with a reason."""
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": reason.encode()})
+
+
+def check_host(host: str, authenticated: bool) -> None:
+    """Refuse to be reached from other machines by whoever comes.
+
+    Raises:
+        ValueError: if the address is not this machine's own and nobody has to log in.
+    """
+    own = host == "localhost" or (re.fullmatch(r"[\d.]+|.*:.*", host) and ipaddress.ip_address(host).is_loopback)
+    if not own and not authenticated:
+        raise ValueError(
+            f"{host} can be reached from other machines, and nobody would have to log in: serve on 127.0.0.1, or set "
+            "MONAI_LABEL_AUTH_ENABLE=true and an identity provider, see MONAI Label's documentation."
+        )
+
+
+def configure(studies: str | Path, labels: str, modality: str = "MR", port: int = 8000, small: bool = True) -> None:
+    """Tell MONAI Label what to serve; its app folder lies beside what is made of the scans.
+
+    Args:
+        studies: folder of the scans.
+        labels: names of the organs, separated by commas, in the order of their ids.
+        modality: of the scans.
+        port: of the server.
+        small: train the small networks, for a CPU.
+    """
+    folder = Path(studies).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; give one of NIfTI scans.")
+    app = folder / "medssl" / "app"
+    (app / "logs").mkdir(parents=True, exist_ok=True)
+    (app / "main.py").write_text(MAIN, encoding="utf-8")
+    settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(app), str(folder)
+    settings.MONAI_LABEL_APP_CONF = {"labels": labels, "modality": modality, "small": str(small)}
+    settings.MONAI_LABEL_SERVER_PORT = port
+    settings.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # trainings do it, where something has changed
+    settings.MONAI_LABEL_SESSIONS = False  # uploads of scans that belong to no folder
+
+
+def environment() -> dict[str, str]:
+    """Return the settings as a training reads them, which is a process of its own."""
+    import json
+
+    names = ("APP_DIR", "STUDIES", "APP_CONF", "AUTO_UPDATE_SCORING", "SESSIONS")
+    values = {f"MONAI_LABEL_{name}": getattr(settings, f"MONAI_LABEL_{name}") for name in names}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until Ctrl-C."""
+    import os
+    import sys
+
+    parser = argparse.ArgumentParser(prog="python -m medssl.label.server", description=__doc__)
+    parser.add_argument("studies", type=Path, help="folder of the scans, NIfTI")
+    parser.add_argument("--labels", required=True, help="names of the organs, such as liver,spleen: ids 1, 2, ...")
+    parser.add_argument("--modality", default="MR", help="CT, MR, ...; default: MR")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--full", action="store_true", help="the papers' networks instead of small ones; takes a GPU")
+    given = parser.parse_args(arguments)
+    try:
+        check_host(given.host, settings.MONAI_LABEL_AUTH_ENABLE)
+        configure(given.studies, given.labels, given.modality, given.port, not given.full)
+    except (OSError, ValueError) as error:
+        sys.exit(f"medssl: {error}")
+    os.environ.update(environment())
+    os.environ.setdefault("PYTHONPATH", "")
+    from monailabel.app import app
+
+    sys.stdout.write(f"In 3D Slicer, MONAI Label: http://{given.host}:{given.port}\n")
+    uvicorn.run(Guard(app), host=given.host, port=given.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

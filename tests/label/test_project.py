@@ -1,0 +1,102 @@
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medssl.data import write_phantoms
+from medssl.label.project import Project
+
+LABELS = ["rv", "myocardium", "lv"]
+TINY = {"width": 4, "max_epochs": 1, "steps_per_epoch": 2}
+
+
+class Folder:
+    """Phantoms in a folder, as an annotation server has them."""
+
+    def __init__(self, root, phantoms):
+        self.truth = {file.name.removesuffix(".nii.gz"): file for file in (phantoms / "labelsTr").glob("*_ed.nii.gz")}
+        for case in self.truth:
+            shutil.copy(phantoms / "imagesTr" / f"{case}.nii.gz", root)
+        (root / "labels").mkdir()
+        self.root, self.annotated = root, {}
+        self.project = Project(root, LABELS, largest=64)
+
+    def annotate(self, case):
+        self.annotated[case] = self.root / "labels" / f"{case}.nii.gz"
+        shutil.copy(self.truth[case], self.annotated[case])
+
+    def manifest(self):
+        return self.project.manifest({case: self.root / f"{case}.nii.gz" for case in self.truth}, self.annotated)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), num_subjects=5).parent
+
+
+@pytest.fixture
+def folder(phantoms, tmp_path):
+    return Folder(tmp_path, phantoms)
+
+
+def test_from_no_annotation_to_a_mask_on_the_scans_own_grid(folder, tmp_path):
+    project = folder.project
+    assert project.next_scans([]) == []
+    weights = project.pretrain(folder.manifest(), "pcl", num_slices=4, **TINY)
+    assert project.weights("pretrain") == weights
+    project.embed(folder.manifest())
+    (first,) = project.next_scans([])
+    folder.annotate(first.case_id)
+    (second,) = project.next_scans([first.case_id])
+    assert second.nearest == first.case_id
+    project.finetune(folder.manifest(), **TINY)
+    assert set(project.doubt(folder.manifest())) == set(folder.truth) - {first.case_id}
+    (third,) = project.next_scans([first.case_id], doubts=True)
+    assert 0 <= third.uncertainty <= 1
+    image = tmp_path / f"{third.case_id}.nii.gz"
+    mask = nib.load(project.segment(image, tmp_path / "masks"))
+    assert mask.shape == nib.load(image).shape
+    np.testing.assert_array_equal(mask.affine, nib.load(image).affine)
+    assert mask.get_data_dtype() == np.uint8
+
+
+def test_a_training_that_has_begun_is_not_used_before_it_has_ended(folder, monkeypatch):
+    project = folder.project
+    first = project.pretrain(folder.manifest(), "pcl", num_slices=4, **TINY)
+
+    def stop(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medssl.label.project.run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        project.pretrain(folder.manifest(), "simclr", num_slices=4, **TINY)
+    assert project.weights("pretrain") == first
+
+
+def test_spacing_stays_that_of_the_first_manifest(folder):
+    before = folder.manifest()
+    coarse = nib.load(next(folder.root.glob("*.nii.gz")))
+    for number, name in enumerate(("far_a", "far_b", "far_c", "far_d", "far_e", "far_f")):
+        wide = nib.Nifti1Image(np.asarray(coarse.dataobj) + number, coarse.affine @ np.diag([3, 3, 1, 1.0]))
+        nib.save(wide, folder.root / f"{name}.nii.gz")
+        folder.truth[name] = None
+    assert folder.manifest().spacing == before.spacing
+
+
+def test_slices_hold_the_scans_and_have_sides_that_five_levels_halve(folder):
+    wide = Project(folder.root, LABELS, largest=512)
+    assert wide.image_size(wide.manifest({"a": next(folder.root.glob("*.nii.gz"))}, {})) == [96, 96]
+    assert folder.project.image_size(folder.manifest()) == [64, 64]
+
+
+def test_what_has_to_come_first_is_said(folder, tmp_path):
+    manifest = folder.manifest()
+    with pytest.raises(ValueError, match="no scan has a final annotation yet"):
+        folder.project.finetune(manifest)
+    with pytest.raises(FileNotFoundError, match="no network has been fine-tuned yet"):
+        folder.project.segment(tmp_path / "x.nii.gz", tmp_path)
+    with pytest.raises(FileNotFoundError, match="nothing has been pre-trained yet"):
+        folder.project.embed(manifest)
+    with pytest.raises(FileNotFoundError, match="no network has been fine-tuned yet"):
+        folder.project.doubt(manifest)

@@ -1,0 +1,224 @@
+"""The annotation server over HTTP, as viewers use it. ``make test-label`` runs this where MONAI Label is installed."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("monailabel", reason="make test-label installs MONAI Label and runs these")
+
+import requests
+from monailabel.client import MONAILabelClient
+
+from medssl.data import write_phantoms
+from medssl.label.server import check_host
+
+TINY = {"max_epochs": 1, "steps_per_epoch": 5}
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory):
+    """Eight scans, their labels and the labels' names: hippocampi where they are at hand, phantoms elsewhere."""
+    real = Path(os.environ.get("MEDSSL_DATA", "data")) / "hippocampus_mr"
+    if real.is_dir():
+        images = sorted((real / "imagesTr").glob("*.nii.gz"))[:8]
+        return [(image, real / "labelsTr" / image.name) for image in images], "anterior,posterior"
+    folder = write_phantoms(tmp_path_factory.mktemp("phantoms"), num_subjects=8).parent
+    images = sorted((folder / "imagesTr").glob("*_ed.nii.gz"))
+    return [(image, folder / "labelsTr" / image.name) for image in images], "rv,myocardium,lv"
+
+
+class Server:
+    """The server in a process of its own."""
+
+    def __init__(self, studies, labels):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.studies, self.labels = studies, labels
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = MONAILabelClient(self.url)
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "medssl.label.server", str(self.studies), "--labels", self.labels]
+        log = (self.studies.parent / "server.log").open("a")
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port)], stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+        for _ in range(600):
+            assert self.process.poll() is None, (self.studies.parent / "server.log").read_text()
+            try:
+                self.client.info()
+                return
+            except Exception:
+                time.sleep(0.2)
+        raise TimeoutError("the server did not answer")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def train(self, model, **options):
+        self.client.train_start(model, options)
+        while (status := self.client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
+            time.sleep(0.5)
+        assert status["status"] == "DONE", "\n".join(status["details"])
+
+
+@pytest.fixture(scope="module")
+def server(scans, tmp_path_factory):
+    pairs, labels = scans
+    studies = tmp_path_factory.mktemp("server") / "studies"
+    studies.mkdir()
+    for image, _ in pairs:
+        shutil.copy(image, studies)
+    server = Server(studies, labels)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def truth(scans):
+    return {image.name.removesuffix(".nii.gz"): label for image, label in scans[0]}
+
+
+def dice(mask, label):
+    predicted, true = (np.asarray(nib.load(file).dataobj) > 0 for file in (mask, label))
+    return 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+
+
+def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth):
+    client = server.client
+    assert "press pretrain first" in client.next_sample("first_scans", {})["why"]
+    with pytest.raises(Exception, match="no network has been fine-tuned yet"):
+        client.infer("segmentation", next(iter(truth)), {})
+    server.train("pretrain", method="pcl", num_slices=4, **TINY)
+    chosen = []
+    for _ in range(2):
+        sample = client.next_sample("first_scans", {})
+        assert "stands for" in sample["why"]
+        assert len(sample["slices"]) == 3
+        client.save_label(sample["id"], str(truth[sample["id"]]), "final", {})
+        chosen.append(sample["id"])
+    assert len(set(chosen)) == 2
+    server.train("finetune", **TINY)
+    sample = client.next_sample("next_scan", {})
+    assert "uncertainty" in sample["why"]
+    before, facts = client.infer("segmentation", sample["id"], {})
+    assert facts["label_names"] == {name: number for number, name in enumerate(server.labels.split(","), start=1)}
+    mask, image = nib.load(before), nib.load(server.studies / f"{sample['id']}.nii.gz")
+    assert mask.shape == image.shape
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    for case in [case for case in truth if case not in (*chosen, sample["id"])]:
+        client.save_label(case, str(truth[case]), "final", {})
+    server.train("finetune", max_epochs=4, steps_per_epoch=40)
+    after, _ = client.infer("segmentation", sample["id"], {})
+    assert dice(after, truth[sample["id"]]) > dice(before, truth[sample["id"]]) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("put", "/datastore/image?image=../../outside", 400),
+        ("put", "/datastore/image?image=%2e%2e%2foutside", 400),
+        ("put", "/datastore/label?image=ID&tag=../../../outside", 400),
+        ("post", "/infer/segmentation?image=/etc/hostname", 400),
+        ("get", "/datastore/image?image=..", 400),
+        ("put", "/model/segmentation", 404),
+        ("put", "/session/", 404),
+        ("get", "/proxy/dicom/x", 404),
+    ],
+)
+def test_requests_do_not_leave_the_folder_nor_replace_a_model(method, path, status, server, truth):
+    case, label = next(iter(truth.items()))
+    before = sorted(server.studies.parent.rglob("*.nii.gz"))
+    files = {key: ("x.nii.gz", label.read_bytes()) for key in ("file", "label")}
+    answer = requests.request(method, server.url + path.replace("ID", case), files=files, timeout=60)
+    assert answer.status_code == status
+    assert sorted(server.studies.parent.rglob("*.nii.gz")) == before
+
+
+def test_an_upload_beyond_all_measure_is_refused_by_what_it_says_of_itself(server):
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"PUT /datastore/image?image=a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
+        assert b" 413 " in connection.recv(4096)
+
+
+@pytest.mark.parametrize("fault", ["shape", "place", "ids", "cut"])
+def test_a_label_that_cannot_be_learnt_from_is_refused_when_it_comes(fault, server, truth, tmp_path):
+    case, label = next(iter(truth.items()))
+    good = nib.load(label)
+    voxels, affine = np.asarray(good.dataobj).copy(), good.affine.copy()
+    if fault == "shape":
+        voxels = voxels[1:]
+    if fault == "place":
+        affine[:3, 3] += 30
+    if fault == "ids":
+        voxels[0, 0, 0] = 9
+    file = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(voxels, affine), file)
+    if fault == "cut":
+        file.write_bytes(file.read_bytes()[:-20])
+    kept = server.studies / "labels" / "final" / f"{case}.nii.gz"
+    before = kept.read_bytes() if kept.exists() else None
+    with pytest.raises(Exception, match="Status: 400"):
+        server.client.save_label(case, str(file), "final", {})
+    assert (kept.read_bytes() if kept.exists() else None) == before
+
+
+def test_killed_at_any_moment_it_loses_no_annotation(scans, truth, tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for image, _ in scans[0]:
+        shutil.copy(image, studies)
+    server, kept = Server(studies, scans[1]), set()
+
+    def save_all():
+        for case, label in truth.items():
+            try:
+                server.client.save_label(case, str(label), "final", {})
+            except Exception:  # the server is gone
+                return
+            kept.add(case)
+
+    for moment in (0.05, 0.2, 0.4):
+        server.start()
+        saving = threading.Thread(target=save_all)
+        saving.start()
+        time.sleep(moment)
+        server.kill()
+        saving.join()
+        json.loads((studies / "datastore_v2.json").read_text())
+        for case in kept:
+            np.testing.assert_array_equal(
+                nib.load(studies / "labels" / "final" / f"{case}.nii.gz").dataobj, nib.load(truth[case]).dataobj
+            )
+    (studies / "datastore_v2.json").write_text('{"name": "cut o')  # as others leave it
+    server.start()
+    try:
+        assert server.client.info()["datastore"]["completed"] >= len(kept)
+    finally:
+        server.kill()
+
+
+def test_nobody_is_served_from_elsewhere_without_a_login():
+    for own in ("127.0.0.1", "localhost", "::1"):
+        check_host(own, authenticated=False)
+    for open_to_all in ("0.0.0.0", "192.168.0.7", "myhost", "::"):
+        with pytest.raises(ValueError, match=r"serve on 127.0.0.1, or set MONAI_LABEL_AUTH_ENABLE"):
+            check_host(open_to_all, authenticated=False)
+    check_host("0.0.0.0", authenticated=True)
