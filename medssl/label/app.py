@@ -222,7 +222,7 @@ class NextScan(Strategy):
         left = set(datastore.get_unlabeled_images())
         if not left:
             return None
-        for one in self.project.next_scans(datastore.get_labeled_images(), count=None, doubts=self.doubts):
+        for one in self.project.next_scans(datastore.get_labeled_images(), self.doubts):
             if one.case_id in left:
                 return {"id": one.case_id, "why": one.why, "slices": one.slices}
         return {"id": min(left), "why": "no scan has been embedded yet: press pretrain first", "slices": []}

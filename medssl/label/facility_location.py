@@ -56,7 +56,8 @@ def facility_location(
     left = [place for place in range(count) if place not in set(chosen)]
     while left:
         turn = [(place in last, taken[names[place]]) for place in left]
-        eligible = [place for place, when in zip(left, turn, strict=True) if when == min(turn)]
+        soonest = min(turn)
+        eligible = [place for place, when in zip(left, turn, strict=True) if when == soonest]
         # Rounded: the last bits differ from machine to machine, the order must not.
         gains = np.maximum(similarity[eligible] - covered, 0).mean(axis=1).round(9)
         worth = (1 - weight) * share(gains)

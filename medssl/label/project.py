@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,17 +186,16 @@ class Project:
         replace(self.state / "uncertainties.json", partial(Path.write_text, data=text, encoding="utf-8"))
         return found
 
-    def next_scans(self, annotated: Sequence[str], count: int | None = 1, doubts: bool = False) -> list[Suggestion]:
-        """Return the scans to annotate next, of those that have been embedded.
+    def next_scans(self, annotated: Sequence[str], doubts: bool = False) -> Iterator[Suggestion]:
+        """Yield the scans to annotate next, of those that have been embedded.
 
         Args:
             annotated: ids of the scans that have an annotation.
-            count: how many; None for all.
             doubts: weigh in what the latest network was unsure of, where that is known.
         """
         file = self.state / "embeddings.npz"
         if not file.is_file():
-            return []
+            return
         with np.load(file, allow_pickle=False) as stored:
             cases, embeddings = [str(case) for case in stored["cases"]], stored["embeddings"]
         known = self.state / "uncertainties.json"
@@ -208,7 +207,7 @@ class Project:
             annotated=[place for place, case in enumerate(cases) if case in set(annotated)],
             uncertainty=None if unsure is None else np.array([unsure.get(case, 0.0) for case in cases]),
         )
-        return list(suggest(pool, count))
+        yield from suggest(pool)
 
 
 def recipe_name(bundle: str, overlays: Sequence[str], manifest: Manifest, options: Mapping[str, Any]) -> str:

@@ -86,14 +86,17 @@ class KeptFeatures(Sequence[SliceFeatures]):
     """
 
     def __init__(self, folder: str | Path, cases: Sequence[str]) -> None:
-        self.files = [file_of(folder, case) for case in cases]
+        self.folder, self.cases = folder, cases
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.cases)
 
     def __getitem__(self, place: Any) -> Any:
         """Return the features of one scan."""
-        with self.files[place].open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with (
+            file_of(self.folder, self.cases[place]).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as stored,
+        ):
             return SliceFeatures(stored["features"], stored["numbers"])
 
 

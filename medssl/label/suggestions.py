@@ -125,8 +125,7 @@ def suggest(pool: Pool, count: int | None = None, num_slices: int = 3) -> Iterat
         num_slices: of each scan, to annotate first.
     """
     similarity = pool.embeddings @ pool.embeddings.T
-    distances = np.sqrt(np.maximum(2 - 2 * similarity, 0))
-    median = float(np.median(distances[np.triu_indices(len(distances), 1)])) if len(distances) > 1 else 1.0
+    usual = distance(float(np.median(similarity))) or 1.0
     apart = [place for place in outliers(similarity) if place not in pool.annotated]
     subjects = [record["subject_id"] for record in pool.records]
     before = list(pool.annotated)
@@ -142,12 +141,17 @@ def suggest(pool: Pool, count: int | None = None, num_slices: int = 3) -> Iterat
             gain=gain,
             nearer=int((similarity[place] > covered).sum()),
             nearest=None if nearest is None else pool.records[nearest]["case_id"],
-            distance=None if nearest is None else float(distances[place, nearest]) / (median or 1.0),
+            distance=None if nearest is None else distance(similarity[place, nearest]) / usual,
             uncertainty=None if pool.uncertainty is None else float(pool.uncertainty[place]),
             atypical=place in apart,
             slices=representative_slices(pool.features[place], num_slices),
         )
         before.append(place)
+
+
+def distance(cosine: float) -> float:
+    """Return how far two vectors of length 1 are apart."""
+    return float(np.sqrt(max(2 - 2 * cosine, 0.0)))
 
 
 def representative_slices(scan: SliceFeatures, count: int) -> list[int]:

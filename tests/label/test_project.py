@@ -42,17 +42,17 @@ def folder(phantoms, tmp_path):
 
 def test_from_no_annotation_to_a_mask_on_the_scans_own_grid(folder, tmp_path):
     project = folder.project
-    assert project.next_scans([]) == []
+    assert list(project.next_scans([])) == []
     weights = project.pretrain(folder.manifest(), "pcl", num_slices=4, **TINY)
     assert project.weights("pretrain") == weights
     project.embed(folder.manifest())
-    (first,) = project.next_scans([])
+    first = next(project.next_scans([]))
     folder.annotate(first.case_id)
-    (second,) = project.next_scans([first.case_id])
+    second = next(project.next_scans([first.case_id]))
     assert second.nearest == first.case_id
     project.finetune(folder.manifest(), **TINY)
     assert set(project.doubt(folder.manifest())) == set(folder.truth) - {first.case_id}
-    (third,) = project.next_scans([first.case_id], doubts=True)
+    third = next(project.next_scans([first.case_id], doubts=True))
     assert 0 <= third.uncertainty <= 1
     image = tmp_path / f"{third.case_id}.nii.gz"
     mask = nib.load(project.segment(image, tmp_path / "masks"))
