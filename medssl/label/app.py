@@ -199,12 +199,16 @@ class Segment(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment; return the file and the names of the labels."""
         begin = time.time()
+        # Not among the temporary files: there a client on this machine keeps its copy, under the same name, and the
+        # server deletes its own after the answer.
+        masks = self.project.state / "masks"
+        masks.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 mask = self.project.segment(request["image"], folder)
             except FileNotFoundError as error:
                 raise HTTPException(409, str(error)) from error
-            with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as kept:  # the server deletes it
+            with tempfile.NamedTemporaryFile(suffix=".nii.gz", dir=masks, delete=False) as kept:
                 shutil.copyfile(mask, kept.name)
         return kept.name, {"label_names": self.labels, "latencies": {"total": round(time.time() - begin, 2)}}
 
