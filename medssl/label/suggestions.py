@@ -15,7 +15,7 @@ from medssl.label.facility_location import Array, facility_location, outliers
 from medssl.label.scan_embeddings import SliceFeatures, scan_embeddings, slice_features
 from medssl.label.uncertainty import uncertainties
 
-HALF_AFTER = 10  # annotated scans: fewer have taught a network little about what it does not know
+HALF_AFTER = 40  # annotated scans: fewer have taught a network little about what it does not know
 
 
 @dataclass(frozen=True)
