@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Both cores are used by running two things at a time: threads inside each would only get in the way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test install clean label test-label
+.PHONY: demo test install clean label named test-label
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and compare on phantoms made on the spot
 	$(BIN)/python -m medssl demo --output demo
@@ -31,10 +31,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-label: $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
+label: named $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
 	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)"
 
-test-label: $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
+test-label: named $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
 	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/test_server.py
 
 $(LABEL_VENV)/.installed: setup.cfg requirements/label.txt constraints.txt

@@ -14,7 +14,7 @@ from medssl.engine.known_classes import PrepareKnownClasses
 from medssl.engine.leakage import provenance, refuse_learnt
 from medssl.engine.overlays import Overlays
 from medssl.engine.progress import Progress
-from medssl.engine.receipt import network_of, read_first_stage, read_receipt, versions
+from medssl.engine.receipt import network_of, read_first_stage, read_receipt, trained_network, versions
 from medssl.engine.sampling import SetEpoch
 from medssl.engine.scalars import ScalarLog, total_loss
 from medssl.engine.views import PrepareDeformedViews, PrepareRestoration, PrepareTiles, PrepareViews
@@ -48,5 +48,6 @@ __all__ = [
     "read_receipt",
     "refuse_learnt",
     "total_loss",
+    "trained_network",
     "versions",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl import __version__
-from medssl.networks import ResNetUNet, UNet
+from medssl.networks import ResNetUNet, UNet, load_pretrained
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "scikit-image")
 
@@ -73,6 +73,23 @@ def network_of(receipt: Mapping[str, Any], checkpoint: str | Path) -> UNet | Res
         f"weights must be of a UNet or a ResNetUNet of slices here, {checkpoint} is of a {receipt.get('network')} of "
         f"{receipt.get('spatial_dims', 2)} dimensions; of two branches give each one's pre-training."
     )
+
+
+def trained_network(checkpoint: str | Path, bundle: str | None = None) -> tuple[UNet | ResNetUNet, dict[str, Any]]:
+    """Return a U-Net of slices with the weights of a checkpoint, in evaluation mode, and the receipt.
+
+    Args:
+        checkpoint: of the pretrain or the finetune bundle; what it does not hold stays random.
+        bundle: that must have written it; None for either.
+
+    Raises:
+        FileNotFoundError: if there are no weights or no receipt beside them.
+        ValueError: if they are of another network or another bundle.
+    """
+    receipt = read_receipt(checkpoint, bundle)
+    network = network_of(receipt, checkpoint)
+    load_pretrained(network, checkpoint)
+    return network.eval(), receipt
 
 
 def read_first_stage(

@@ -21,9 +21,8 @@ from tqdm.auto import tqdm
 from medssl.atomic import replace
 from medssl.data import store_recipe
 from medssl.data.slice_store import store_transform
-from medssl.engine import network_of, read_receipt
+from medssl.engine import trained_network
 from medssl.methods.embed import pool
-from medssl.networks import load_pretrained
 from medssl.transforms.spacing import voxel_axis
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -59,9 +58,7 @@ def slice_features(
         ValueError: if they are of another network than a U-Net of slices.
         medssl.readers.ScanError: if a scan cannot be read.
     """
-    receipt = read_receipt(checkpoint)
-    network = network_of(receipt, checkpoint).eval()
-    load_pretrained(network, checkpoint)
+    network, receipt = trained_network(checkpoint)
     weights = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
     load = store_transform(store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"]))
     fit = ResizeWithPadOrCrop([-1, *receipt["image_size"]])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -94,10 +97,18 @@ def configure(studies: str | Path, labels: str, modality: str = "MR", port: int 
         modality: of the scans.
         port: of the server.
         small: train the small networks, for a CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no scan in it.
+        ValueError: if a label has no name.
     """
     folder = Path(studies).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one of NIfTI scans.")
+    if not any(folder.glob("*.nii")) and not any(folder.glob("*.nii.gz")):
+        raise FileNotFoundError(f"there is no .nii or .nii.gz in {folder}; give the folder that holds the scans.")
+    if not all(name.strip() for name in labels.split(",")):
+        raise ValueError(f"labels must be names separated by commas, such as liver,spleen, got {labels!r}.")
     app = folder / "medssl" / "app"
     (app / "logs").mkdir(parents=True, exist_ok=True)
     (app / "main.py").write_text(MAIN, encoding="utf-8")
@@ -110,8 +121,6 @@ def configure(studies: str | Path, labels: str, modality: str = "MR", port: int 
 
 def environment() -> dict[str, str]:
     """Return the settings as a training reads them, which is a process of its own."""
-    import json
-
     names = ("APP_DIR", "STUDIES", "APP_CONF", "AUTO_UPDATE_SCORING", "SESSIONS")
     values = {f"MONAI_LABEL_{name}": getattr(settings, f"MONAI_LABEL_{name}") for name in names}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
@@ -119,9 +128,6 @@ def environment() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C."""
-    import os
-    import sys
-
     parser = argparse.ArgumentParser(prog="python -m medssl.label.server", description=__doc__)
     parser.add_argument("studies", type=Path, help="folder of the scans, NIfTI")
     parser.add_argument("--labels", required=True, help="names of the organs, such as liver,spleen: ids 1, 2, ...")

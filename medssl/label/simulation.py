@@ -17,14 +17,13 @@ from tqdm.auto import tqdm
 from medssl.benchmark.tables import bootstrap_interval
 from medssl.data import Manifest
 from medssl.data.splits import fold_subjects, with_duplicates
-from medssl.engine import network_of, read_receipt
+from medssl.engine import trained_network
 from medssl.engine.overlays import COLOURS, save_figure
 from medssl.label.facility_location import Array, facility_location, outliers
 from medssl.label.scan_embeddings import SliceFeatures, embed_slices, file_slices, scan_embeddings
 from medssl.label.suggestions import HALF_AFTER
 from medssl.label.uncertainty import organ_uncertainty
 from medssl.label.voxel_classifier import Moments, VoxelClassifier, VoxelSample, sample_voxels, sampled_dice
-from medssl.networks import load_pretrained
 from medssl.transforms import KnownLabelsd, LoadScand, ResampleToSpacingd, SameGridd, Windowd
 
 RANDOM = "random"
@@ -53,9 +52,7 @@ def read_labelled(manifest: Manifest, checkpoint: str | Path, num_voxels: int = 
         FileNotFoundError: if there are no weights or no receipt beside them.
         ValueError: if they are of another network than a U-Net of slices, or no scan has a label.
     """
-    receipt = read_receipt(checkpoint)
-    network = network_of(receipt, checkpoint).eval()
-    load_pretrained(network, checkpoint)
+    network, receipt = trained_network(checkpoint)
     keys = ["image", "label"]
     load = Compose(
         [

@@ -16,9 +16,8 @@ from tqdm.auto import tqdm
 from medssl.atomic import replace
 from medssl.data import store_recipe
 from medssl.data.slice_store import store_transform
-from medssl.engine import network_of, read_receipt
+from medssl.engine import trained_network
 from medssl.label.scan_embeddings import stamp_of
-from medssl.networks import load_pretrained
 
 
 def organ_uncertainty(probabilities: Tensor, least: float = 0.05, stands_for: Tensor | None = None) -> float:
@@ -65,9 +64,7 @@ def uncertainties(checkpoint: str | Path, records: Sequence[Mapping[str, Any]], 
         ValueError: if they are no fine-tuned U-Net of slices.
         medssl.readers.ScanError: if a scan cannot be read.
     """
-    receipt = read_receipt(checkpoint, "finetune")
-    network = network_of(receipt, checkpoint).eval()
-    load_pretrained(network, checkpoint)
+    network, receipt = trained_network(checkpoint, "finetune")
     weights = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
     load = store_transform(store_recipe(receipt["spacing"], receipt["slice_axis"], receipt["window"]))
     infer = SliceInferer(roi_size=receipt["image_size"], sw_batch_size=16, spatial_dim=0)

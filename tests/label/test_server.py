@@ -21,7 +21,7 @@ import requests
 from monailabel.client import MONAILabelClient
 
 from medssl.data import write_phantoms
-from medssl.label.server import check_host
+from medssl.label.server import check_host, configure
 
 TINY = {"max_epochs": 1, "steps_per_epoch": 5}
 
@@ -213,6 +213,16 @@ def test_killed_at_any_moment_it_loses_no_annotation(scans, truth, tmp_path):
         assert server.client.info()["datastore"]["completed"] >= len(kept)
     finally:
         server.kill()
+
+
+def test_what_cannot_be_served_says_why(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        configure(tmp_path / "nowhere", "liver")
+    with pytest.raises(FileNotFoundError, match=r"there is no .nii or .nii.gz in"):
+        configure(tmp_path, "liver")
+    (tmp_path / "scan.nii").touch()
+    with pytest.raises(ValueError, match="labels must be names separated by commas"):
+        configure(tmp_path, "liver,,spleen")
 
 
 def test_nobody_is_served_from_elsewhere_without_a_login():
