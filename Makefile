@@ -34,7 +34,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 label: named $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
 	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)"
 
-test-label: named $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
+named:
+	@test -n "$(STUDIES)" -a -n "$(LABELS)" || { echo "say what to serve: make label STUDIES=/path/of/scans LABELS=liver,spleen"; exit 2; }
+
+test-label: $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
 	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/test_server.py
 
 $(LABEL_VENV)/.installed: setup.cfg requirements/label.txt constraints.txt
