@@ -70,8 +70,9 @@ class Project:
             "name": "annotation",
             "modality": {"0": self.modality},
             "labels": {str(number): name for number, name in enumerate(["background", *self.labels])},
-            **{key: before[key] for key in ("spacing", "window", "slice_axis") if key in before},
             **records,
+            # Last, where they are written when they are found: the same scans have the same manifest to the byte.
+            **{key: before[key] for key in ("window", "spacing") if key in before},
         }
         return write_manifest(facts, self.folder, file)
 

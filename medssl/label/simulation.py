@@ -21,7 +21,7 @@ from medssl.engine import trained_network
 from medssl.engine.overlays import COLOURS, save_figure
 from medssl.label.facility_location import Array, facility_location, outliers
 from medssl.label.scan_embeddings import SliceFeatures, embed_slices, file_slices, scan_embeddings
-from medssl.label.suggestions import HALF_AFTER
+from medssl.label.suggestions import uncertainty_weight
 from medssl.label.uncertainty import organ_uncertainty
 from medssl.label.voxel_classifier import Moments, VoxelClassifier, VoxelSample, sample_voxels, sampled_dice
 from medssl.transforms import KnownLabelsd, LoadScand, ResampleToSpacingd, SameGridd, Windowd
@@ -139,7 +139,7 @@ def next_scan(pool: Sequence[LabelledScan]) -> Iterator[int]:
     similarity, apart = compare(pool)
     subjects, chosen = [scan.subject_id for scan in pool], list[int]()
     while len(chosen) < len(pool):
-        unsure, weight = None, len(chosen) / (len(chosen) + HALF_AFTER)
+        unsure, weight = None, uncertainty_weight(len(chosen))
         if chosen:
             model = VoxelClassifier([pool[place].moments for place in chosen])
             unsure = np.array([uncertainty(model, scan) for scan in pool])

@@ -79,8 +79,12 @@ class Pool:
     @property
     def weight(self) -> float:
         """Of the uncertainty beside the coverage: none at first, half of all after ``HALF_AFTER`` annotated scans."""
-        known = len(self.annotated)
-        return 0.0 if self.uncertainty is None else known / (known + HALF_AFTER)
+        return 0.0 if self.uncertainty is None else uncertainty_weight(len(self.annotated))
+
+
+def uncertainty_weight(annotated: int) -> float:
+    """Return how much a network's uncertainty counts beside the coverage after some annotated scans."""
+    return annotated / (annotated + HALF_AFTER)
 
 
 def embed_pool(

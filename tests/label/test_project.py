@@ -74,6 +74,13 @@ def test_a_training_that_has_begun_is_not_used_before_it_has_ended(folder, monke
     assert project.weights("pretrain") == first
 
 
+def test_a_training_that_has_ended_and_is_asked_for_again_is_left_as_it_is(folder):
+    first = folder.project.pretrain(folder.manifest(), "pcl", num_slices=4, **TINY)
+    before = first.read_bytes()
+    assert folder.project.pretrain(folder.manifest(), "pcl", num_slices=4, **TINY) == first
+    assert first.read_bytes() == before
+
+
 def test_spacing_stays_that_of_the_first_manifest(folder):
     before = folder.manifest()
     coarse = nib.load(next(folder.root.glob("*.nii.gz")))
