@@ -192,6 +192,20 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("--orders", type=positive, default=20, help="random orders to compare with; default: 20")
     simulate.add_argument("--seed", type=int, default=0)
     simulate.add_argument(
+        "--finetune",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="confirm by fine-tuning after so many scans, a run an order and fold; given again, it goes on",
+    )
+    simulate.add_argument(
+        "--finetune-orders", type=positive, default=3, help="random orders that are confirmed; default: 3"
+    )
+    simulate.add_argument(
+        "--overlays", nargs="+", default=[], help="of the finetune bundle, for that, such as small.yaml, or files"
+    )
+    simulate.add_argument("--workers", type=positive, default=1, help="runs at a time; default: 1")
+    simulate.add_argument(
         "--output", type=Path, default=Path("simulation"), help="folder for simulation.md, .csv and .png"
     )
     simulate.set_defaults(command=run.simulate_annotation)

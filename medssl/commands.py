@@ -7,7 +7,10 @@ import logging
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 # Each command imports what it needs: torch and MONAI take seconds, which printing a path can do without.
@@ -171,21 +174,31 @@ def suggest_scans(options: argparse.Namespace) -> None:
 
 def simulate_annotation(options: argparse.Namespace) -> None:
     """Replay the annotation of a labelled data set."""
+    from concurrent.futures import ThreadPoolExecutor
     from functools import partial
 
     from medssl.atomic import replace
     from medssl.benchmark import to_markdown
     from medssl.data import load_manifest
-    from medssl.label import compare_orders, plot_simulation, read_labelled, simulate
+    from medssl.label import compare_orders, confirm, confirmed, fine_tunings, plot_simulation, read_labelled, simulate
+
+    def write(results: pd.DataFrame, name: str, tested: str) -> None:
+        table = to_markdown(compare_orders(results, options.seed))
+        replace(options.output / f"{name}.csv", partial(results.to_csv, index=False))
+        replace(options.output / f"{name}.md", partial(Path.write_text, data=table + "\n", encoding="utf-8"))
+        picture = plot_simulation(results, options.output / f"{name}.png", tested)
+        logging.info("%s\npicture: %s", table, picture)
 
     manifest = load_manifest(options.path, options.root)
     scans = read_labelled(manifest, options.checkpoint)
     results = simulate(manifest, scans, options.labels, options.orders, options.seed)
-    table = to_markdown(compare_orders(results, options.seed))
-    replace(options.output / "simulation.csv", partial(results.to_csv, index=False))
-    replace(options.output / "simulation.md", partial(Path.write_text, data=table + "\n", encoding="utf-8"))
-    picture = plot_simulation(results, options.output / "simulation.png")
-    logging.info("%s\npicture: %s", table, picture)
+    write(results, "simulation", "a linear model on frozen features")
+    if options.finetune:
+        numbers, orders, output = options.finetune, options.finetune_orders, options.output
+        runs = fine_tunings(results, manifest, options.checkpoint, numbers, orders, options.overlays, output)
+        with ThreadPoolExecutor(options.workers) as executor:
+            confirm(runs, executor)
+        write(confirmed(output), "finetuned", "fine-tuned networks")
 
 
 def print_path(options: argparse.Namespace) -> None:

@@ -75,6 +75,7 @@ def split(
     fold: int | None = 0,
     num_labelled: int | None = None,
     draw: int = 0,
+    labelled_cases: Sequence[str] | None = None,
 ) -> Split:
     """Split a data set.
 
@@ -84,9 +85,10 @@ def split(
         num_labelled: number of labelled subjects; None for all training subjects.
         draw: which draw of labelled subjects, see :py:func:`label_draw`; draw 0 is the manifest's ``labelled_order``
             where it has one.
+        labelled_cases: ids of the labelled cases, in place of a draw; what else their subjects have is left out.
 
     Raises:
-        ValueError: for a fold or a number of subjects that does not exist.
+        ValueError: for a fold, a number of subjects or a case that does not exist, or is not to be learnt from.
     """
     held = held_out_subjects(manifest, fold)
     barred = with_duplicates(held, manifest.duplicates)
@@ -103,8 +105,28 @@ def split(
     def of(names: set[str]) -> list[Record]:
         return [finetune_record(manifest, record) for record in manifest.training if record["subject_id"] in names]
 
+    labelled = of(drawn)
+    if labelled_cases is not None:
+        if num_labelled is not None or draw != 0:
+            raise ValueError("labelled_cases stands in place of a draw; leave num_labelled and draw as they are.")
+        labelled = of_cases(of(set(training)), labelled_cases, f"the training subjects of fold {fold}")
+        drawn = {record["subject_id"] for record in labelled}
+
     test = of(held) if fold is not None else [finetune_record(manifest, record) for record in own_test(manifest)]
-    return Split(learnable(manifest, of(drawn)), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
+    return Split(learnable(manifest, labelled), of(set(training) - with_duplicates(drawn, manifest.duplicates)), test)
+
+
+def of_cases(records: Sequence[Record], cases: Sequence[str], whose: str) -> list[Record]:
+    """Return the records of some cases, each of which must be there."""
+    found = [record for record in records if record["case_id"] in set(cases)]
+    unknown = set(cases) - {record["case_id"] for record in found}
+    if unknown or not found:
+        some = ", ".join(sorted(record["case_id"] for record in records)[:3])
+        raise ValueError(
+            f"labelled_cases must be ids of cases of {whose}, such as {some}; got "
+            f"{', '.join(sorted(unknown)) or 'none'}."
+        )
+    return found
 
 
 def every_label(manifest: Manifest) -> Split:

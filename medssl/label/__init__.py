@@ -1,5 +1,6 @@
 """Which scans to annotate, and the MONAI Label app that asks for them."""
 
+from medssl.label.confirmation import confirm, confirmed, fine_tunings
 from medssl.label.embedding_map import plot_map
 from medssl.label.facility_location import facility_location, outliers
 from medssl.label.scan_embeddings import SliceFeatures, scan_embeddings, slice_features
@@ -17,8 +18,11 @@ __all__ = [
     "VoxelClassifier",
     "VoxelSample",
     "compare_orders",
+    "confirm",
+    "confirmed",
     "embed_pool",
     "facility_location",
+    "fine_tunings",
     "organ_uncertainty",
     "outliers",
     "plot_map",

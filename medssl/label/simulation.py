@@ -222,8 +222,14 @@ def labels_needed(curve: pd.Series, dice: float) -> float:
     return float(labels[place - 1] + (dice - best[place - 1]) / step * (labels[place] - labels[place - 1]))
 
 
-def plot_simulation(results: pd.DataFrame, file: str | Path) -> Path:
-    """Draw the Dice over the number of annotated scans, a line a strategy; random orders with their quartiles."""
+def plot_simulation(results: pd.DataFrame, file: str | Path, tested: str = "a linear model on frozen features") -> Path:
+    """Draw the Dice over the number of annotated scans, a line a strategy; random orders with their quartiles.
+
+    Args:
+        results: of a replay.
+        file: of the picture.
+        tested: what the Dice is of.
+    """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     mean = results.groupby(["strategy", "order", "labels"])["dice"].mean()
@@ -234,7 +240,7 @@ def plot_simulation(results: pd.DataFrame, file: str | Path) -> Path:
         if strategy == RANDOM:
             quartiles = orders.quantile([0.25, 0.75], axis=1)
             axes.fill_between(orders.index, *quartiles.to_numpy(), color=colour, alpha=0.12, linewidth=0)
-    axes.set(xlabel="annotated scans", ylabel="Dice of a linear model on frozen features")
+    axes.set(xlabel="annotated scans", ylabel=f"Dice of {tested}")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
     return save_figure(figure, file)

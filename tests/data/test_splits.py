@@ -164,6 +164,25 @@ def test_refuses_more_labels_than_there_are_subjects():
         folds(["a", "b", "c"])
 
 
+def test_cases_may_be_named_in_place_of_a_draw():
+    named = split(manifest(PATIENTS), 0, labelled_cases=["patient004_es", "patient001_ed"])
+    assert [record["case_id"] for record in named.labelled] == ["patient001_ed", "patient004_es"]
+    assert named.test == split(manifest(PATIENTS), 0).test
+    left = {record["subject_id"] for record in named.held_out}
+    assert len(left) == 78
+    assert not left & {"patient001", "patient004"}
+
+
+def test_cases_that_are_not_to_be_learnt_from_are_refused():
+    tested = split(manifest(PATIENTS), 0).test[0]["case_id"]
+    with pytest.raises(ValueError, match=f"of the training subjects of fold 0, such as .*; got {tested}"):
+        split(manifest(PATIENTS), 0, labelled_cases=[tested])
+    with pytest.raises(ValueError, match="labelled_cases must be ids of cases .* got none"):
+        split(manifest(PATIENTS), 0, labelled_cases=[])
+    with pytest.raises(ValueError, match="in place of a draw; leave num_labelled"):
+        split(manifest(PATIENTS), 0, 2, labelled_cases=["patient001_ed"])
+
+
 def test_pretraining_needs_no_folds_where_it_takes_every_image():
     unlabeled = [{"case_id": str(n), "subject_id": str(n), "image": str(n), "phase": "x"} for n in range(7)]
     images = pretrain_records(manifest(["a"], unlabeled=unlabeled), fold=None, transductive=True)
