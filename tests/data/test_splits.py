@@ -177,7 +177,7 @@ def test_cases_that_are_not_to_be_learnt_from_are_refused():
     tested = split(manifest(PATIENTS), 0).test[0]["case_id"]
     with pytest.raises(ValueError, match=f"of the training subjects of fold 0, such as .*; got {tested}"):
         split(manifest(PATIENTS), 0, labelled_cases=[tested])
-    with pytest.raises(ValueError, match="labelled_cases must be ids of cases .* got none"):
+    with pytest.raises(ValueError, match=r"labelled_cases must be ids of cases .* got none"):
         split(manifest(PATIENTS), 0, labelled_cases=[])
     with pytest.raises(ValueError, match="in place of a draw; leave num_labelled"):
         split(manifest(PATIENTS), 0, 2, labelled_cases=["patient001_ed"])
