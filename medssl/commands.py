@@ -180,7 +180,7 @@ def simulate_annotation(options: argparse.Namespace) -> None:
     from medssl.atomic import replace
     from medssl.benchmark import to_markdown
     from medssl.data import load_manifest
-    from medssl.label import compare_orders, confirm, confirmed, fine_tunings, plot_simulation, read_labelled, simulate
+    from medssl.label import compare_orders, confirm, fine_tunings, plot_simulation, read_labelled, simulate
 
     def write(results: pd.DataFrame, name: str, tested: str) -> None:
         table = to_markdown(compare_orders(results, options.seed))
@@ -194,11 +194,10 @@ def simulate_annotation(options: argparse.Namespace) -> None:
     results = simulate(manifest, scans, options.labels, options.orders, options.seed)
     write(results, "simulation", "a linear model on frozen features")
     if options.finetune:
-        numbers, orders, output = options.finetune, options.finetune_orders, options.output
-        runs = fine_tunings(results, manifest, options.checkpoint, numbers, orders, options.overlays, output)
+        numbers, orders, folder = options.finetune, options.finetune_orders, options.output / "finetuned"
+        runs = fine_tunings(results, manifest, options.checkpoint, numbers, orders, options.overlays, folder)
         with ThreadPoolExecutor(options.workers) as executor:
-            confirm(runs, executor)
-        write(confirmed(output), "finetuned", "fine-tuned networks")
+            write(confirm(runs, executor), "finetuned", "fine-tuned networks")
 
 
 def print_path(options: argparse.Namespace) -> None:

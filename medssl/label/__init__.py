@@ -1,6 +1,6 @@
 """Which scans to annotate, and the MONAI Label app that asks for them."""
 
-from medssl.label.confirmation import confirm, confirmed, fine_tunings
+from medssl.label.confirmation import confirm, fine_tunings
 from medssl.label.embedding_map import plot_map
 from medssl.label.facility_location import facility_location, outliers
 from medssl.label.scan_embeddings import SliceFeatures, scan_embeddings, slice_features
@@ -19,7 +19,6 @@ __all__ = [
     "VoxelSample",
     "compare_orders",
     "confirm",
-    "confirmed",
     "embed_pool",
     "facility_location",
     "fine_tunings",

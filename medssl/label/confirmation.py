@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 
@@ -10,10 +12,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from medssl.benchmark.grid import bundle_configs
-from medssl.benchmark.results import at_step, case_dice, read_results, run_folder
 from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest
 from medssl.engine import read_receipt
+from medssl.engine.case_metrics import read_metrics
+
+Point = tuple[str, int, int, int]  # strategy, order, fold and number of annotated scans
 
 
 def fine_tunings(
@@ -24,8 +28,10 @@ def fine_tunings(
     num_orders: int,
     overlays: Sequence[str],
     output_dir: str | Path,
-) -> list[Run]:
-    """List the fine-tunings that confirm a replay, one per order, fold and number of annotated scans.
+) -> dict[Point, Run]:
+    """List the fine-tunings that confirm a replay, by strategy, order, fold and number of annotated scans.
+
+    Orders that had annotated the same scans by then share one.
 
     Args:
         results: from :py:func:`medssl.label.simulate`.
@@ -34,7 +40,7 @@ def fine_tunings(
         labels: numbers of annotated scans.
         num_orders: how many of the random orders are confirmed.
         overlays: of the finetune bundle, names or paths.
-        output_dir: folder for ``finetune/ORDER/m..._fold..._draw0``; what is finished there is not run again.
+        output_dir: folder for a folder each; what is finished there is not run again.
 
     Raises:
         ValueError: for a number of scans that was not replayed.
@@ -42,49 +48,48 @@ def fine_tunings(
     if unknown := set(labels) - set(results["labels"]):
         raise ValueError(f"{min(unknown)} scans were not replayed: give numbers up to {results['labels'].max()}.")
     receipt = read_receipt(checkpoint, "pretrain")
-    configs = bundle_configs("finetune", overlays)
     start = {"pretrained": str(Path(checkpoint).absolute()), "spacing": receipt["spacing"]}
-    listed = []
-    annotated = results.drop_duplicates(["strategy", "order", "fold", "labels"]).sort_values("labels")
-    for (order, strategy, fold), rows in annotated.groupby(["order", "strategy", "fold"]):
-        if order >= num_orders:
-            continue
-        for number in labels:
-            cases = rows.loc[rows["labels"] <= number, "annotated"].tolist()
-            folder = run_folder(Path(output_dir).absolute(), f"{strategy}-{order}", str(number), fold, draw=0)
-            options = {**start, "fold": int(fold), "labelled_cases": cases}
-            listed.append(Run("finetune", configs, options, manifest, folder))
-    return listed
+    configs = bundle_configs("finetune", overlays)
+    found: dict[Point, Run] = {}
+    annotated = defaultdict[tuple[str, int, int], list[str]](list)
+    replayed = results.loc[results["order"] < num_orders, ["strategy", "order", "fold", "labels", "annotated"]]
+    for strategy, order, fold, number, case in replayed.drop_duplicates().sort_values("labels").to_numpy():
+        annotated[strategy, order, fold].append(case)
+        if number in labels:
+            cases = sorted(annotated[strategy, order, fold])
+            name = hashlib.sha256(" ".join(cases).encode()).hexdigest()[:8]
+            folder = Path(output_dir).absolute() / f"fold{fold}_{number}_{name}"
+            options = {**start, "fold": fold, "labelled_cases": cases}
+            found[strategy, order, fold, number] = Run("finetune", configs, options, manifest, folder)
+    return found
 
 
-def confirm(runs: Sequence[Run], executor: Executor) -> None:
-    """Run the fine-tunings that are not finished.
+def confirm(runs: Mapping[Point, Run], executor: Executor) -> pd.DataFrame:
+    """Run the fine-tunings that are not finished, and read what all of them come to.
 
     Args:
         runs: from :py:func:`fine_tunings`.
         executor: of threads, since every run is a process of its own.
 
+    Returns:
+        A row per point and test case, in the columns of :py:func:`medssl.label.simulate`.
+
     Raises:
         RuntimeError: if one fails, with its error; those that are finished stay.
     """
-    waiting = {executor.submit(execute, run): run for run in runs if not run.finished}
+    left = {run.folder: run for run in runs.values() if not run.finished}
+    waiting = {executor.submit(execute, run): run for run in left.values()}
     try:
-        for future in tqdm(as_completed(waiting), total=len(waiting), desc="confirming", unit="run"):
+        for future in tqdm(as_completed(waiting), total=len(waiting), desc="fine-tuning", unit="run"):
             if error := future.exception():
                 raise RuntimeError(f"{waiting[future].folder}/log.txt: {error}")
-    finally:
+    finally:  # interrupted: the executor would still run what is queued
         for future in waiting:
             future.cancel()
-
-
-def confirmed(output_dir: str | Path) -> pd.DataFrame:
-    """Read the finished fine-tunings, in the columns of :py:func:`medssl.label.simulate`.
-
-    Raises:
-        FileNotFoundError: if none is finished.
-    """
-    cases = case_dice(at_step(read_results(output_dir)))
-    names = cases["method"].str.rsplit("-", n=1, expand=True)
-    return cases.assign(strategy=names[0], order=names[1].astype(int), labels=cases["labels"].astype(int))[
-        ["strategy", "order", "fold", "labels", "case_id", "subject_id", "dice"]
-    ]
+    tables = []
+    for (strategy, order, fold, labels), run in runs.items():
+        metrics = read_metrics(run.folder / "metrics.csv")
+        last = metrics[metrics["step"] == metrics["step"].max()]
+        dice = last.groupby(["case_id", "subject_id"], as_index=False)["dice"].mean()
+        tables.append(dice.assign(strategy=strategy, order=order, fold=fold, labels=labels))
+    return pd.concat(tables, ignore_index=True)

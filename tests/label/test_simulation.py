@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ from monai.bundle import run
 
 from medssl.__main__ import main
 from medssl.data import load_manifest, write_phantoms
-from medssl.label import compare_orders, read_labelled, simulate
+from medssl.label import compare_orders, fine_tunings, read_labelled, simulate
 from medssl.label.simulation import labels_needed, next_scan, random_scans
 from medssl.resources import resource
 
@@ -105,3 +107,30 @@ def test_the_command_writes_table_and_picture(phantoms, checkpoint, tmp_path):
     assert len(pd.read_csv(tmp_path / "simulation.csv")) == (1 + 1 + 2) * 2 * 10
     assert (tmp_path / "simulation.md").read_text().startswith("| labels | strategy | dice | random |")
     assert (tmp_path / "simulation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_orders_that_annotated_the_same_scans_share_a_fine_tuning(results, phantoms, checkpoint, tmp_path):
+    manifest = load_manifest(phantoms)
+    runs = fine_tunings(results, manifest, checkpoint, [1, 3], 2, ["small.yaml"], tmp_path)
+    assert len(runs) == (1 + 1 + 2) * 2 * 5  # strategies and random orders, numbers, folds
+    assert all(len(run.overrides["labelled_cases"]) == labels for (*_, labels), run in runs.items())
+    assert all(
+        runs["first_scans", 0, fold, 1].folder == runs["next_scan", 0, fold, 1].folder for fold in range(5)
+    )  # no model is unsure yet
+    with pytest.raises(ValueError, match="4 scans were not replayed: give numbers up to 3"):
+        fine_tunings(results, manifest, checkpoint, [4], 2, ["small.yaml"], tmp_path)
+
+
+def test_the_command_confirms_a_replay_by_fine_tuning(phantoms, checkpoint, tmp_path):
+    short = tmp_path / "short.yaml"
+    short.write_text("image_size: [64, 64]\ncrop_size: [64, 64]\nwidth: 4\nmax_epochs: 1\nsteps_per_epoch: 1\n")
+    options = ["--checkpoint", str(checkpoint), "--labels", "1", "--orders", "1", "--output", str(tmp_path)]
+    confirm = ["--finetune", "1", "--finetune-orders", "1", "--overlays", "small.yaml", str(short), "--workers", "2"]
+    assert main(["simulate", str(phantoms), *options, *confirm]) == 0
+    found = pd.read_csv(tmp_path / "finetuned.csv")
+    assert len(found) == 3 * 10  # first_scans, next_scan, random; every case is tested once
+    receipts = [json.loads(file.read_text()) for file in (tmp_path / "finetuned").glob("*/model.json")]
+    assert all(len(receipt["labelled_cases"]) == 1 for receipt in receipts)
+    assert all(receipt["pretrained"]["checkpoint"] == str(checkpoint) for receipt in receipts)
+    assert (tmp_path / "finetuned.md").read_text().startswith("| labels | strategy | dice | random |")
+    assert (tmp_path / "finetuned.png").read_bytes().startswith(b"\x89PNG")
