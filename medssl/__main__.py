@@ -210,6 +210,18 @@ def parser() -> argparse.ArgumentParser:
     )
     simulate.set_defaults(command=run.simulate_annotation)
 
+    publish = commands.add_parser(
+        "publish", help="make a bundle of a fine-tuned run, for others: it takes MONAI and nothing else"
+    )
+    publish.add_argument("run", type=Path, help="its folder, or its weights, such as best.pt")
+    publish.add_argument("name", help="of the bundle, such as liver_ct_segmentation")
+    publish.add_argument("--output", type=Path, default=Path(), help="folder that it is made in; default: this one")
+    publish.add_argument(
+        "--overlays", nargs="+", default=[], help="that the run was trained with and inference takes, such as vit.yaml"
+    )
+    publish.add_argument("--release", default="0.1.0", help="version of the bundle; default: 0.1.0")
+    publish.set_defaults(command=run.publish_run)
+
     path = commands.add_parser("path", help="print where something that comes with medssl lies")
     path.add_argument(
         "name", help="bundles/pretrain, bundles/finetune, bundles/benchmark, data_manifests/acdc.json, ..."

@@ -200,6 +200,14 @@ def simulate_annotation(options: argparse.Namespace) -> None:
             write(confirm(runs, executor), "finetuned", "fine-tuned networks")
 
 
+def publish_run(options: argparse.Namespace) -> None:
+    """Make a bundle of a fine-tuned run."""
+    from medssl.publish import publish
+
+    bundle = publish(options.run, options.name, options.output, options.overlays, options.release)
+    logging.info("bundle: %s; how it is used: %s", bundle, bundle / "docs/README.md")
+
+
 def print_path(options: argparse.Namespace) -> None:
     """Print a path, bare, for use in a shell."""
     from medssl.resources import resource

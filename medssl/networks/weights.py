@@ -99,7 +99,9 @@ def load_pretrained(network: nn.Module, path: str | Path, parts: Sequence[str] |
             f"the file {children(given)}: build the network that the weights are of{described(path)}."
         )
     network.load_state_dict(own | given)
-    took = len(given), len(own), path, receipt_of(path).get("method", "no known method"), ", ".join(sorted(touched))
+    receipt = receipt_of(path)
+    made = receipt.get("method", "fine-tuned" if receipt.get("bundle") == "finetune" else "no known method")
+    took = len(given), len(own), path, made, ", ".join(sorted(touched))
     logger.info("took %d of %d tensors from %s (%s): all of %s.", *took)
     return list(given)
 
