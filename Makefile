@@ -32,7 +32,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 label: named $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
-	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)"
+	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)" \
+		--pattern "$(or $(PATTERN),{subject})"
 
 named:
 	@test -n "$(STUDIES)" -a -n "$(LABELS)" || { echo "say what to serve: make label STUDIES=/path/of/scans LABELS=liver,spleen"; exit 2; }

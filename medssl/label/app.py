@@ -31,7 +31,7 @@ from medssl.label.project import Project
 from medssl.transforms import KnownLabels, LoadScand, SameGridd
 
 logger = logging.getLogger(__name__)
-METHODS = ["sal", "pcl", "simclr", "moco_v2", "byol", "rotation", "relative_location"]
+METHODS = ["sal", "lrc", "pcl", "simclr", "moco_v2", "byol", "rotation", "relative_location"]
 
 
 class App(MONAILabelApp):
@@ -39,8 +39,14 @@ class App(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         labels = [name.strip() for name in conf["labels"].split(",")]
-        small = conf.get("small", "true").lower() != "false"
-        self.project = Project(studies, labels, conf.get("modality", "MR"), int(conf.get("largest", 256)), small)
+        self.project = Project(
+            studies,
+            labels,
+            modality=conf.get("modality", "MR"),
+            largest=int(conf.get("largest", 256)),
+            small=conf.get("small", "true").lower() != "false",
+            pattern=conf.get("pattern", "{subject}"),
+        )
         numbers = {name: number for number, name in enumerate(labels, start=1)}
         super().__init__(
             app_dir,
@@ -156,7 +162,7 @@ class Pretrain(TrainTask):
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method}.")
         weights = self.project.pretrain(manifest, method, **chosen)
         self.project.embed(manifest)
-        return {"weights": str(weights)}
+        return {"weights": str(weights), "left_out": self.project.left_out}
 
 
 class Finetune(TrainTask):
@@ -223,7 +229,7 @@ class NextScan(Strategy):
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Return the id of a scan and why it was chosen; without any embeddings the first that has no annotation."""
-        left = set(datastore.get_unlabeled_images())
+        left = set(datastore.get_unlabeled_images()) - self.project.left_out.keys()
         if not left:
             return None
         for one in self.project.next_scans(datastore.get_labeled_images(), self.doubts):

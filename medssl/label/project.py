@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,9 @@ from nibabel.affines import voxel_sizes
 
 from medssl.atomic import replace
 from medssl.data import Manifest
+from medssl.data.scan_folder import FIELD, matches
 from medssl.data.write_manifest import write_manifest
+from medssl.label.quarantine import left_out, quarantine
 from medssl.label.scan_embeddings import KeptFeatures, scan_embeddings, slice_features
 from medssl.label.suggestions import Pool, Suggestion, suggest
 from medssl.label.uncertainty import uncertainties
@@ -24,6 +27,7 @@ from medssl.readers import read_header
 from medssl.resources import resource
 from medssl.transforms.spacing import voxel_axis
 
+logger = logging.getLogger(__name__)
 STATE = "medssl"  # folder of what is made, beside the scans
 SIDE = 16  # that the sides of slices are multiples of, for five levels
 
@@ -40,29 +44,64 @@ class Project:
         modality: of the scans, such as CT or MR, which decides the window.
         largest: side that slices may have at most, in pixels; more is cut off around the centre.
         small: train the small networks, for a CPU.
+        pattern: of the names of the scans, such as ``"{subject}_{visit}"``, where a person has several; one of another
+            name is its person's only one. Expressions as of :py:func:`medssl.data.scan_folder.scan_folder`.
+
+    Raises:
+        ValueError: if the pattern has no field ``subject`` or cannot be read.
     """
 
     def __init__(
-        self, folder: str | Path, labels: Sequence[str], modality: str = "MR", largest: int = 256, small: bool = True
+        self,
+        folder: str | Path,
+        labels: Sequence[str],
+        modality: str = "MR",
+        largest: int = 256,
+        small: bool = True,
+        pattern: str = "{subject}",
     ) -> None:
         self.folder, self.labels, self.modality = Path(folder), list(labels), modality
-        self.largest, self.small = largest, small
+        self.largest, self.small, self.pattern = largest, small, pattern
         self.state = self.folder / STATE
+        if "subject" not in dict(FIELD.findall(pattern)):
+            raise ValueError(
+                f"pattern must have the field {{subject}}, such as {{subject}}_{{visit}}, got {pattern!r}."
+            )
+        self.subject_of("")
+
+    def subject_of(self, case: str) -> str:
+        """Return the id of the person that a scan is of."""
+        found = matches([case], self.pattern, {name: told for name, told in FIELD.findall(self.pattern) if told})
+        return found[0][1]["subject"] if found else case
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why scans are left out, by id, as of the last manifest."""
+        return left_out(self.state / "scans.json")
 
     def manifest(self, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> Manifest:
-        """Write and load the manifest of the scans as they are now.
+        """Write and load the manifest of the scans as they are now, those that cannot be used left out.
 
         Spacing and window stay those of the first one: weights are made for them.
 
         Args:
-            images: file of every scan by its id; each is taken for the only one of a person.
+            images: file of every scan by its id.
             annotations: label map of those that have one, by the same ids.
+
+        Raises:
+            ValueError: if no scan can be used.
         """
+        apart = quarantine(images, annotations, self.state / "scans.json")
+        for case, reason in apart.items():
+            logger.warning("%s is left out: %s", case, reason)
+        if images and len(apart) == len(images):
+            raise ValueError(f"none of the {len(images)} scans can be used: {next(iter(apart.values()))}")
         file = self.state / "manifest.json"
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         records: dict[str, list[dict[str, str]]] = {"training": [], "unlabeled": []}
-        for case, image in sorted(images.items()):
-            record = {"case_id": case, "subject_id": case, "image": str(image.relative_to(self.folder))}
+        for case, image in sorted((case, image) for case, image in images.items() if case not in apart):
+            place = str(image.relative_to(self.folder))
+            record = {"case_id": case, "subject_id": self.subject_of(case), "image": place}
             if case in annotations:
                 record["label"] = str(annotations[case].relative_to(self.folder))
             records["training" if case in annotations else "unlabeled"].append(record)
@@ -202,7 +241,7 @@ class Project:
         known = self.state / "uncertainties.json"
         unsure = json.loads(known.read_text(encoding="utf-8")) if doubts and known.is_file() else None
         pool = Pool(
-            records=[{"case_id": case, "subject_id": case} for case in cases],
+            records=[{"case_id": case, "subject_id": self.subject_of(case)} for case in cases],
             features=KeptFeatures(self.state / "features", cases),
             embeddings=embeddings,
             annotated=[place for place, case in enumerate(cases) if case in set(annotated)],

@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, unquote
 import uvicorn
 from monailabel.config import settings
 
+from medssl.label.project import Project
+
 NAME = re.compile(r"[\w .\-]+")  # of scans and tags: no way out of the folder
 NAMED = {"image", "id", "label", "tag", "session_id", "user"}  # what requests name files and folders by
 SERVED = {"", "info", "infer", "train", "activelearning", "scoring", "datastore", "batch", "logs", "static", "docs"}
@@ -88,7 +90,14 @@ def check_host(host: str, authenticated: bool) -> None:
         )
 
 
-def configure(studies: str | Path, labels: str, modality: str = "MR", port: int = 8000, small: bool = True) -> None:
+def configure(
+    studies: str | Path,
+    labels: str,
+    modality: str = "MR",
+    port: int = 8000,
+    small: bool = True,
+    pattern: str = "{subject}",
+) -> None:
     """Tell MONAI Label what to serve; its app folder lies beside what is made of the scans.
 
     Args:
@@ -97,10 +106,11 @@ def configure(studies: str | Path, labels: str, modality: str = "MR", port: int 
         modality: of the scans.
         port: of the server.
         small: train the small networks, for a CPU.
+        pattern: of the names of the scans, see :py:class:`medssl.label.project.Project`.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no scan in it.
-        ValueError: if a label has no name.
+        ValueError: if a label has no name, or the pattern no subject.
     """
     folder = Path(studies).resolve()
     if not folder.is_dir():
@@ -109,11 +119,17 @@ def configure(studies: str | Path, labels: str, modality: str = "MR", port: int 
         raise FileNotFoundError(f"there is no .nii or .nii.gz in {folder}; give the folder that holds the scans.")
     if not all(name.strip() for name in labels.split(",")):
         raise ValueError(f"labels must be names separated by commas, such as liver,spleen, got {labels!r}.")
+    Project(folder, labels.split(","), modality, small=small, pattern=pattern)  # refuses what is none
     app = folder / "medssl" / "app"
     (app / "logs").mkdir(parents=True, exist_ok=True)
     (app / "main.py").write_text(MAIN, encoding="utf-8")
     settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(app), str(folder)
-    settings.MONAI_LABEL_APP_CONF = {"labels": labels, "modality": modality, "small": str(small)}
+    settings.MONAI_LABEL_APP_CONF = {
+        "labels": labels,
+        "modality": modality,
+        "small": str(small),
+        "pattern": pattern,
+    }
     settings.MONAI_LABEL_SERVER_PORT = port
     settings.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # trainings do it, where something has changed
     settings.MONAI_LABEL_SESSIONS = False  # uploads of scans that belong to no folder
@@ -132,13 +148,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("studies", type=Path, help="folder of the scans, NIfTI")
     parser.add_argument("--labels", required=True, help="names of the organs, such as liver,spleen: ids 1, 2, ...")
     parser.add_argument("--modality", default="MR", help="CT, MR, ...; default: MR")
+    parser.add_argument(
+        "--pattern",
+        default="{subject}",
+        help="of the scans' names, such as {subject}_{visit} where a person has several",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--full", action="store_true", help="the papers' networks instead of small ones; takes a GPU")
     given = parser.parse_args(arguments)
     try:
         check_host(given.host, settings.MONAI_LABEL_AUTH_ENABLE)
-        configure(given.studies, given.labels, given.modality, given.port, not given.full)
+        configure(given.studies, given.labels, given.modality, given.port, not given.full, given.pattern)
     except (OSError, ValueError) as error:
         sys.exit(f"medssl: {error}")
     os.environ.update(environment())

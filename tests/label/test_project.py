@@ -107,3 +107,42 @@ def test_what_has_to_come_first_is_said(folder, tmp_path):
         folder.project.embed(manifest)
     with pytest.raises(FileNotFoundError, match="no network has been fine-tuned yet"):
         folder.project.doubt(manifest)
+
+
+def test_a_scan_that_cannot_be_read_stops_nothing(folder):
+    images = {case: folder.root / f"{case}.nii.gz" for case in folder.truth}
+    images["broken"] = folder.root / "broken.nii.gz"
+    images["broken"].write_bytes(next(iter(images.values())).read_bytes()[:-1000])
+    project = folder.project
+    manifest = project.manifest(images, {})
+    assert {record["case_id"] for record in manifest.unlabeled} == set(folder.truth)
+    assert "cannot be read to its end" in project.left_out["broken"]
+    with pytest.raises(ValueError, match=r"none of the 1 scans can be used: .*broken\.nii\.gz"):
+        project.manifest({"broken": images["broken"]}, {})
+
+
+def test_scans_of_one_person_are_told_by_their_names(folder):
+    assert Project(folder.root, LABELS).subject_of("patient01_ed") == "patient01_ed"
+    project = Project(folder.root, LABELS, pattern="{subject}_{phase}")
+    assert project.subject_of("patient01_ed") == "patient01"
+    assert project.subject_of("somebody") == "somebody"
+    assert Project(folder.root, LABELS, pattern=r"{subject:sub-\d+}*").subject_of("sub-12_T1w") == "sub-12"
+    images = {case: folder.root / f"{case}.nii.gz" for case in folder.truth}
+    assert project.manifest(images, {}).subjects == {case.removesuffix("_ed") for case in images}
+    with pytest.raises(ValueError, match=r"must have the field \{subject\}.*got '\{case\}'"):
+        Project(folder.root, LABELS, pattern="{case}")
+    with pytest.raises(ValueError, match="cannot be read"):
+        Project(folder.root, LABELS, pattern="{subject:(}")
+
+
+def test_nobody_is_suggested_twice_before_everybody_was_once(phantoms, tmp_path):
+    for file in (phantoms / "imagesTr").glob("*.nii.gz"):
+        shutil.copy(file, tmp_path)
+    images = {file.name.removesuffix(".nii.gz"): file for file in tmp_path.glob("*.nii.gz")}
+    project = Project(tmp_path, LABELS, largest=64, pattern="{subject}_{phase}")
+    manifest = project.manifest(images, {})
+    project.pretrain(manifest, "lrc", num_slices=4, **TINY)
+    project.embed(manifest)
+    order = [suggestion.subject_id for suggestion in project.next_scans([])]
+    assert len(order) == 10
+    assert len(set(order[:5])) == len(set(order[5:])) == 5

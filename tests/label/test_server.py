@@ -84,6 +84,7 @@ def server(scans, tmp_path_factory):
     studies.mkdir()
     for image, _ in pairs:
         shutil.copy(image, studies)
+    (studies / "broken.nii.gz").write_bytes(pairs[0][0].read_bytes()[:-200])
     server = Server(studies, labels)
     server.start()
     yield server
@@ -126,6 +127,8 @@ def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth
     for case in [case for case in truth if case not in (*chosen, sample["id"])]:
         client.save_label(case, str(truth[case]), "final", {})
     server.train("finetune", max_epochs=4, steps_per_epoch=40)
+    last = client.next_sample("next_scan", {})  # of what is not annotated one is proposed, and one is no scan
+    assert last["id"] == sample["id"]
     after, _ = client.infer("segmentation", sample["id"], {})
     assert dice(after, truth[sample["id"]]) > dice(before, truth[sample["id"]]) + 0.1
 
@@ -221,6 +224,8 @@ def test_what_cannot_be_served_says_why(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no .nii or .nii.gz in"):
         configure(tmp_path, "liver")
     (tmp_path / "scan.nii").touch()
+    with pytest.raises(ValueError, match=r"pattern must have the field \{subject\}"):
+        configure(tmp_path, "liver", pattern="{case}")
     with pytest.raises(ValueError, match="labels must be names separated by commas"):
         configure(tmp_path, "liver,,spleen")
 
