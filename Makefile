@@ -39,7 +39,7 @@ named:
 	@test -n "$(STUDIES)" -a -n "$(LABELS)" || { echo "say what to serve: make label STUDIES=/path/of/scans LABELS=liver,spleen"; exit 2; }
 
 test-label: $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
-	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/test_server.py tests/label/test_stock_app.py
+	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/server
 
 $(LABEL_VENV)/.installed: setup.cfg requirements/label.txt constraints.txt
 	$(PYTHON) -m venv $(LABEL_VENV)

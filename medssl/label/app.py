@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 from fastapi import HTTPException
 from filelock import FileLock
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
@@ -43,7 +44,6 @@ class App(MONAILabelApp):
             studies,
             labels,
             modality=conf.get("modality", "MR"),
-            largest=int(conf.get("largest", 256)),
             small=conf.get("small", "true").lower() != "false",
             pattern=conf.get("pattern", "{subject}"),
         )
@@ -56,6 +56,10 @@ class App(MONAILabelApp):
             description="Pre-train on all scans, annotate the ones that add most, fine-tune on these",
             labels=numbers,
         )
+
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
+        """Segment; where it is to be kept, as a proposal: final annotations are a person's."""
+        return super().infer({**request, "label_tag": DefaultLabelTag.ORIGINAL.value}, datastore)
 
     def init_datastore(self) -> Datastore:
         """Return the folder of scans and annotations."""
@@ -89,7 +93,7 @@ class Annotations(LocalDatastore):
     def __init__(self, folder: str, project: Project) -> None:
         state = Path(folder) / "datastore_v2.json"
         try:
-            json.loads(state.read_text(encoding="utf-8"))
+            LocalDatastoreModel.model_validate_json(state.read_text(encoding="utf-8"))
         except FileNotFoundError:
             pass
         except ValueError:  # a list of what is in the folder: it is made anew from the files
@@ -102,21 +106,27 @@ class Annotations(LocalDatastore):
         """Check a label map and keep it, the one before as ``ID.previous``.
 
         Raises:
-            HTTPException: if there is no such scan, or the label does not lie on its grid, cannot be read to its end,
-                or holds ids that are no organs.
+            HTTPException: if there is no such scan or tag, or the label is no NIfTI, does not lie on the scan's grid,
+                cannot be read to its end, or holds ids that are no organs.
         """
         scan = self._datastore.objects.get(image_id)
         if scan is None:
             raise HTTPException(404, f"there is no scan {image_id}.")
+        if label_tag not in list(DefaultLabelTag):
+            raise HTTPException(400, f"tag must be {' or '.join(DefaultLabelTag)}, got {label_tag!r}.")
+        if not label_filename.endswith((".nii", ".nii.gz")):
+            raise HTTPException(400, f"a label must be .nii.gz or .nii, got {Path(label_filename).name}.")
         try:
             pair = LoadScand(["image", "label"])({"image": self.get_image_uri(image_id), "label": label_filename})
             self.known(SameGridd(["image", "label"])(pair)["label"])
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
-        _, ending = self._to_id(Path(label_filename).name)
+        ending = ".nii.gz"  # of all: with two of a scan nobody could tell which is the later one
         file = Path(self._datastore.label_path(label_tag)) / self._filename(image_id, ending)
+        zipped = label_filename.endswith(ending)
+        write = partial(shutil.copyfile, label_filename) if zipped else partial(nib.save, nib.load(label_filename))
         with FileLock(self._lock_file):
-            replace(file, partial(shutil.copyfile, label_filename), keep=True)
+            replace(file, write, keep=True)
             facts = {**(label_info or {}), "ts": int(time.time()), "name": file.name}
             scan.labels[label_tag] = DataModel(info=facts, ext=ending)
             self._update_datastore_file(lock=False)
@@ -185,9 +195,19 @@ class Finetune(TrainTask):
 
 
 def options(task: TrainTask, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a training: as asked for, or their defaults."""
+    """Return the settings of a training: as asked for, or their defaults.
+
+    Raises:
+        ValueError: for a number that is none.
+    """
     defaults = {name: value[0] if isinstance(value, list) else value for name, value in task.config().items()}
-    return {name: request.get(name, default) for name, default in defaults.items()}
+    asked = {name: request.get(name, default) for name, default in defaults.items()}
+    for name, default in defaults.items():  # a bundle would run a text that begins with $
+        if isinstance(default, int):
+            if not str(asked[name]).isdecimal() or int(asked[name]) < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {asked[name]!r}.")
+            asked[name] = int(asked[name])
+    return asked
 
 
 class Segment(InferTask):
@@ -205,6 +225,8 @@ class Segment(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment; return the file and the names of the labels."""
         begin = time.time()
+        if Path(request["image"]).parent != self.project.folder:
+            raise HTTPException(404, f"there is no scan {Path(request['image']).name} in the folder.")
         # Not among the temporary files: there a client on this machine keeps its copy, under the same name, and the
         # server deletes its own after the answer.
         masks = self.project.state / "masks"
@@ -235,7 +257,8 @@ class NextScan(Strategy):
         for one in self.project.next_scans(datastore.get_labeled_images(), self.doubts):
             if one.case_id in left:
                 return {"id": one.case_id, "why": one.why, "slices": one.slices}
-        return {"id": min(left), "why": "no scan has been embedded yet: press pretrain first", "slices": []}
+        why = "it has not been compared with the others yet: press pretrain, or score by embedding where it came later"
+        return {"id": min(left), "why": why, "slices": []}
 
 
 class Embedding(ScoringMethod):

@@ -10,32 +10,40 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, urlsplit
 
 import uvicorn
 from monailabel.config import settings
+from monailabel.utils.others.generic import init_log_config
 
 from medssl.label.project import Project
 
-NAME = re.compile(r"[\w .\-]+")  # of scans and tags: no way out of the folder
 NAMED = {"image", "id", "label", "tag", "session_id", "user"}  # what requests name files and folders by
-SERVED = {"", "info", "infer", "train", "activelearning", "scoring", "datastore", "batch", "logs", "static", "docs"}
-SERVED |= {"openapi.json", "favicon.ico"}
+# What viewers ask for. MONAI Label would also take scans and weights from anybody, delete them, and call other servers.
+SERVED = re.compile(
+    r"GET /((docs|openapi\.json|favicon\.ico|static/.*)?|(info|train|scoring|batch/infer|logs|datastore|auth)/?)"
+    r"|GET /(datastore/(image|label)(/info)?|auth/token/valid)/?"
+    r"|POST /((activelearning|batch/infer|infer|scoring|train)/[\w-]+|auth/token)/?"
+    r"|PUT /datastore/(label|label/info|image/info)/?"
+    r"|DELETE /(train|scoring|batch/infer)/?"
+)
 MAIN = "from medssl.label.app import App  # noqa: F401\n"  # MONAI Label loads an app by its main.py
 
 
 class Guard:
-    """Refuse requests that name something outside the folder, upload too much, or ask for what nobody needs.
+    """Refuse requests that come from web pages of others, lead out of the folder, or ask for what no viewer needs.
 
-    MONAI Label takes any path for the id of a scan or the tag of a label, and any upload for a model.
+    MONAI Label answers any page in a browser on this machine, takes any path for the id of a scan or the tag of a
+    label, and any upload for a scan or a model.
 
     Args:
         app: ASGI application to stand in front of.
+        own: whether it is reached from this machine alone, by the names of this machine.
         max_bytes: largest body of a request.
     """
 
-    def __init__(self, app: Any, max_bytes: int = 2**31) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    def __init__(self, app: Any, own: bool = True, max_bytes: int = 2**31) -> None:
+        self.app, self.own, self.max_bytes = app, own, max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or answer it."""
@@ -45,28 +53,45 @@ class Guard:
         if reason := self.objection(scope):
             await refuse(send, *reason)
             return
-        taken = 0
+        taken, answered = 0, False
 
-        async def bounded() -> Any:
-            nonlocal taken
+        async def bounded() -> Any:  # a body in chunks does not say how long it is
+            nonlocal taken, answered
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.max_bytes:
-                raise ConnectionAbortedError(f"a request may have {self.max_bytes} bytes.")
+                if not answered:
+                    answered = True
+                    await refuse(send, 413, f"a request may have {self.max_bytes} bytes.")
+                return {"type": "http.disconnect"}
             return message
 
-        await self.app(scope, bounded, send)
+        async def answer(message: Any) -> None:
+            if not answered:
+                await send(message)
+
+        try:
+            await self.app(scope, bounded, answer)
+        except Exception:  # what it makes of a client that is gone
+            if not answered:
+                raise
 
     def objection(self, scope: Any) -> tuple[int, str] | None:
         """Return status and reason for which a request is refused, None for one that is not."""
-        if scope["path"].strip("/").split("/")[0] not in SERVED:
-            return 404, f"{scope['path']} is not served here."
-        for key, value in parse_qsl(scope["query_string"].decode(), keep_blank_values=False):
-            if key in NAMED and (not NAME.fullmatch(unquote(value)) or not value.strip(". ")):
-                return 400, f"{key} must be a name of letters, digits, spaces, dots and dashes, got {value!r}."
-        sizes = [int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()]
-        if sizes and sizes[0] > self.max_bytes:
-            return 413, f"a request may have {self.max_bytes} bytes, this one has {sizes[0]}."
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return 403, f"pages of {origin} may not use this server."
+        if self.own and not is_own(urlsplit(f"//{host}").hostname or ""):  # a name that somebody gave this machine
+            return 403, f"this server is reached as 127.0.0.1 or localhost, not as {host}."
+        if not SERVED.fullmatch(f"{scope['method']} {scope['path']}"):
+            return 404, f"{scope['method']} {scope['path']} is not served here; scans are copied into the folder."
+        for key, value in parse_qsl(scope["query_string"].decode()):
+            if key in NAMED and (re.search(r"[/\\\0]", value) or not value.strip(". ")):
+                return 400, f"{key} must be a name, not a path, got {value!r}."
+        size = headers.get(b"content-length", "")
+        if size.isdigit() and int(size) > self.max_bytes:
+            return 413, f"a request may have {self.max_bytes} bytes, this one has {size}."
         return None
 
 
@@ -76,14 +101,23 @@ async def refuse(send: Any, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": reason.encode()})
 
 
+def is_own(host: str) -> bool:
+    """Whether a name or an address is of this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
 def check_host(host: str, authenticated: bool) -> None:
     """Refuse to be reached from other machines by whoever comes.
 
     Raises:
         ValueError: if the address is not this machine's own and nobody has to log in.
     """
-    own = host == "localhost" or (re.fullmatch(r"[\d.]+|.*:.*", host) and ipaddress.ip_address(host).is_loopback)
-    if not own and not authenticated:
+    if not is_own(host) and not authenticated:
         raise ValueError(
             f"{host} can be reached from other machines, and nobody would have to log in: serve on 127.0.0.1, or set "
             "MONAI_LABEL_AUTH_ENABLE=true and an identity provider, see MONAI Label's documentation."
@@ -110,18 +144,23 @@ def configure(
 
     Raises:
         FileNotFoundError: if there is no such folder, or no scan in it.
-        ValueError: if a label has no name, or the pattern no subject.
+        ValueError: if a label has no name, the pattern no subject, or two scans one name.
     """
     folder = Path(studies).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one of NIfTI scans.")
     if not any(folder.glob("*.nii")) and not any(folder.glob("*.nii.gz")):
         raise FileNotFoundError(f"there is no .nii or .nii.gz in {folder}; give the folder that holds the scans.")
+    twice = {file.name.removesuffix(".gz") for file in folder.glob("*.nii.gz")} & {
+        file.name for file in folder.glob("*.nii")
+    }
+    if twice:
+        raise ValueError(f"{', '.join(sorted(twice))} and a .nii.gz of that name are one scan here; move one of them.")
     if not all(name.strip() for name in labels.split(",")):
         raise ValueError(f"labels must be names separated by commas, such as liver,spleen, got {labels!r}.")
     Project(folder, labels.split(","), modality, small=small, pattern=pattern)  # refuses what is none
     app = folder / "medssl" / "app"
-    (app / "logs").mkdir(parents=True, exist_ok=True)
+    app.mkdir(parents=True, exist_ok=True)
     (app / "main.py").write_text(MAIN, encoding="utf-8")
     settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(app), str(folder)
     settings.MONAI_LABEL_APP_CONF = {
@@ -163,11 +202,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"medssl: {error}")
     os.environ.update(environment())
-    os.environ.setdefault("PYTHONPATH", "")
+    os.environ.setdefault("PYTHONPATH", "")  # MONAI Label adds to it
     from monailabel.app import app
 
     sys.stdout.write(f"In 3D Slicer, MONAI Label: http://{given.host}:{given.port}\n")
-    uvicorn.run(Guard(app), host=given.host, port=given.port, log_level="warning")
+    logs = init_log_config(None, settings.MONAI_LABEL_APP_DIR, "app.log")  # which /logs/ shows
+    uvicorn.run(Guard(app, is_own(given.host)), host=given.host, port=given.port, log_config=logs)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def dice(mask, label):
 
 def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth):
     client = server.client
-    assert "press pretrain first" in client.next_sample("first_scans", {})["why"]
+    assert "press pretrain" in client.next_sample("first_scans", {})["why"]
     with pytest.raises(Exception, match="no network has been fine-tuned yet"):
         client.infer("segmentation", next(iter(truth)), {})
     server.train("pretrain", method="pcl", num_slices=4, **TINY)
@@ -133,32 +133,54 @@ def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth
     assert dice(after, truth[sample["id"]]) > dice(before, truth[sample["id"]]) + 0.1
 
 
+def contents(folder):
+    """What lies in a folder, but for logs and locks."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".log", ".lock")]
+    return {str(file.relative_to(folder)): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    ("method", "path", "params", "status"),
     [
-        ("put", "/datastore/image?image=../../outside", 400),
-        ("put", "/datastore/image?image=%2e%2e%2foutside", 400),
-        ("put", "/datastore/label?image=ID&tag=../../../outside", 400),
-        ("post", "/infer/segmentation?image=/etc/hostname", 400),
-        ("get", "/datastore/image?image=..", 400),
-        ("put", "/model/segmentation", 404),
-        ("put", "/session/", 404),
-        ("get", "/proxy/dicom/x", 404),
+        ("put", "/datastore/label?image=ID&tag=../../../outside", {}, 400),
+        ("put", "/datastore/label?image=ID&tag=elsewhere", {}, 400),
+        ("post", "/infer/segmentation?image=/etc/hostname", {}, 400),
+        ("post", "/infer/segmentation?image=nobody", {}, 404),
+        ("post", "/infer/segmentation?image=ID", {"image": "OUTSIDE"}, 404),
+        ("post", "/infer/segmentation?image=ID", {"save_label": True, "label_tag": "../../../outside"}, None),
+        ("post", "/infer/segmentation?image=ID", {"save_label": True, "label_tag": "final"}, None),
+        ("put", "/datastore/image?image=ID", {}, 404),
+        ("delete", "/datastore/image?id=ID", {}, 404),
+        ("delete", "/datastore/label?id=ID&tag=final", {}, 404),
+        ("put", "/model/segmentation", {}, 404),
     ],
 )
-def test_requests_do_not_leave_the_folder_nor_replace_a_model(method, path, status, server, truth):
+def test_requests_do_not_leave_the_folder_nor_replace_what_is_there(method, path, params, status, server, truth):
     case, label = next(iter(truth.items()))
-    before = sorted(server.studies.parent.rglob("*.nii.gz"))
-    files = {key: ("x.nii.gz", label.read_bytes()) for key in ("file", "label")}
-    answer = requests.request(method, server.url + path.replace("ID", case), files=files, timeout=60)
-    assert answer.status_code == status
-    assert sorted(server.studies.parent.rglob("*.nii.gz")) == before
+    outside = server.studies.parent / "outside.nii.gz"
+    shutil.copy(server.studies / f"{case}.nii.gz", outside)
+    before = contents(server.studies.parent)
+    files = {key: ("x.nii.gz", label.read_bytes()) for key in ("file", "label")} if method == "put" else None
+    told = {"params": json.dumps(params).replace("OUTSIDE", str(outside))}
+    answer = requests.request(method, server.url + path.replace("ID", case), data=told, files=files, timeout=60)
+    assert status is None or answer.status_code == status, answer.text
+    after = contents(server.studies.parent)
+    proposals = {name for name in after if name.startswith(("studies/labels/original", "studies/datastore_v2.json"))}
+    assert after.keys() - before.keys() <= proposals
+    assert all(after[name] == before[name] for name in before.keys() - proposals)
 
 
-def test_an_upload_beyond_all_measure_is_refused_by_what_it_says_of_itself(server):
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"PUT /datastore/image?image=a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n")
-        assert b" 413 " in connection.recv(4096)
+def test_a_training_runs_no_code_of_a_request(server):
+    server.client.train_start("finetune", {"max_epochs": "$__import__('pathlib').Path('ran').touch()"})
+    while (status := server.client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
+        time.sleep(0.2)
+    assert status["status"] == "ERROR"
+    assert "max_epochs must be a whole number of at least 1" in "\n".join(status["details"])
+    assert not Path("ran").exists()
+
+
+def test_the_log_tells_how_a_training_goes(server):
+    assert "fine-tuning" in requests.get(f"{server.url}/logs/?lines=1000&html=false", timeout=60).text
 
 
 @pytest.mark.parametrize("fault", ["shape", "place", "ids", "cut"])
@@ -210,12 +232,13 @@ def test_killed_at_any_moment_it_loses_no_annotation(scans, truth, tmp_path):
             np.testing.assert_array_equal(
                 nib.load(studies / "labels" / "final" / f"{case}.nii.gz").dataobj, nib.load(truth[case]).dataobj
             )
-    (studies / "datastore_v2.json").write_text('{"name": "cut o')  # as others leave it
-    server.start()
-    try:
-        assert server.client.info()["datastore"]["completed"] >= len(kept)
-    finally:
-        server.kill()
+    for damage in ('{"name": "cut o', "{}"):  # as others leave it
+        (studies / "datastore_v2.json").write_text(damage)
+        server.start()
+        try:
+            assert server.client.info()["datastore"]["completed"] >= len(kept)
+        finally:
+            server.kill()
 
 
 def test_what_cannot_be_served_says_why(tmp_path):
@@ -224,6 +247,10 @@ def test_what_cannot_be_served_says_why(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no .nii or .nii.gz in"):
         configure(tmp_path, "liver")
     (tmp_path / "scan.nii").touch()
+    (tmp_path / "scan.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"scan.nii and a .nii.gz of that name are one scan"):
+        configure(tmp_path, "liver")
+    (tmp_path / "scan.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"pattern must have the field \{subject\}"):
         configure(tmp_path, "liver", pattern="{case}")
     with pytest.raises(ValueError, match="labels must be names separated by commas"):
