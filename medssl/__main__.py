@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     simulate.add_argument("--checkpoint", type=Path, required=True, help="model.pt of the pretrain bundle")
     simulate.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
-    simulate.add_argument("--labels", type=positive, default=10, help="scans that are annotated; default: 10")
+    simulate.add_argument("--scans", type=positive, default=10, help="scans that are annotated; default: 10")
     simulate.add_argument("--orders", type=positive, default=20, help="random orders to compare with; default: 20")
     simulate.add_argument("--seed", type=int, default=0)
     simulate.add_argument(
@@ -211,7 +211,7 @@ def parser() -> argparse.ArgumentParser:
     simulate.set_defaults(command=run.simulate_annotation)
 
     publish = commands.add_parser(
-        "publish", help="make a bundle of a fine-tuned run, for others: it takes MONAI and nothing else"
+        "publish", help="make a bundle of a fine-tuned run, for others: it takes MONAI, and not medssl"
     )
     publish.add_argument("run", type=Path, help="its folder, or its weights, such as best.pt")
     publish.add_argument("name", help="of the bundle, such as liver_ct_segmentation")

@@ -165,11 +165,10 @@ def suggest_scans(options: argparse.Namespace) -> None:
     pool = embed_pool(manifest, options.checkpoint, options.output / "scans", options.finetuned, options.from_scratch)
     suggestions = list(suggest(pool, options.count, options.slices))
     table = to_table(suggestions)
-    replace(options.output / "suggestions.csv", table.to_csv)
+    file = options.output / "suggestions.csv"
+    replace(file, table.to_csv)
     picture = plot_map(pool, suggestions, manifest.slice_axis, options.output / "map.png")
-    logging.info(
-        "%s\ntable: %s\nmap: %s", table.drop(columns="gain").to_string(), picture.with_name("suggestions.csv"), picture
-    )
+    logging.info("%s\ntable: %s\nmap: %s", table.drop(columns="gain").to_string(), file, picture)
 
 
 def simulate_annotation(options: argparse.Namespace) -> None:
@@ -191,7 +190,7 @@ def simulate_annotation(options: argparse.Namespace) -> None:
 
     manifest = load_manifest(options.path, options.root)
     scans = read_labelled(manifest, options.checkpoint)
-    results = simulate(manifest, scans, options.labels, options.orders, options.seed)
+    results = simulate(manifest, scans, options.scans, options.orders, options.seed)
     write(results, "simulation", "a linear model on frozen features")
     if options.finetune:
         numbers, orders, folder = options.finetune, options.finetune_orders, options.output / "finetuned"

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from medssl.engine import read_receipt
-from medssl.engine.case_metrics import read_metrics
+from medssl.engine.case_metrics import last_case_dice
 from medssl.networks import load_pretrained
 from medssl.resources import resource
 
@@ -25,7 +25,9 @@ KEPT = [
     *("bundle_root", "dataset_dir", "output_dir", "device", "network_def", "network", "preprocessing", "dataset"),
     *("dataloader", "inferer", "postprocessing", "handlers", "evaluator", "run"),
 ]
+REQUIRED = ("nibabel", "pytorch-ignite", "fire", "pyyaml")
 OTHER_KINDS = ("deepedit", "deepgrow", "detection", "classification")  # MONAI Label goes by the name of the folder
+IMPORT = re.compile(r"^from (medssl\.[\w.]+) import", re.M)
 SCANS = "$[{'image': file} for file in sorted(glob.glob(@dataset_dir + '/*.nii*'))]"
 SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 README = """# {name}
@@ -42,7 +44,8 @@ In this folder, with the NIfTI scans in `scans`, masks are written to `eval`, ea
 python -m monai.bundle run --config_file configs/inference.yaml --dataset_dir scans --output_dir eval
 ```
 
-It takes MONAI, nibabel and pytorch-ignite. In MONAI Label it goes into the folder `model` of the app `monaibundle`:
+It takes `pip install "monai[nibabel,ignite,fire,pyyaml]"`. MONAI Label finds it in the folder `model` of its app
+`monaibundle`:
 
 ```
 monailabel apps --download --name monaibundle --output .
@@ -58,7 +61,7 @@ is a matter of the data they have learnt from. Name authors and copyright in `co
 def publish(
     run: str | Path, name: str, output: str | Path = ".", overlays: Sequence[str] = (), release: str = "0.1.0"
 ) -> Path:
-    """Make a bundle of a fine-tuned run that takes nothing but MONAI: neither medssl, nor the run, nor its data.
+    """Make a bundle of a fine-tuned run that takes MONAI's own packages alone: not medssl, nor the run, nor its data.
 
     Its configs hold numbers where the run's had references to its receipt, its ``scripts`` the code of ours that it
     needs. It names no subject, and no path of the machine.
@@ -89,7 +92,7 @@ def publish(
     checkpoint = Path(run) / "model.pt" if Path(run).is_dir() else Path(run)
     receipt = read_receipt(checkpoint, "finetune")
     config, scripts = inference_config(checkpoint, overlays)
-    facts = metadata(name, receipt, release, test_dice(checkpoint, receipt))
+    facts = metadata(name, receipt, release, held_out_dice(checkpoint, receipt))
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=bundle.parent) as part:
         made = Path(part) / name
@@ -99,7 +102,7 @@ def publish(
         (made / "configs/metadata.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         shutil.copy(resource("bundles/finetune/configs/logging.conf"), made / "configs")
         shutil.copyfile(checkpoint, made / "models/model.pt")
-        for module in scripts:
+        for module in with_imports(scripts):
             copy_script(module, made / "scripts")
         (made / "scripts/__init__.py").write_text('"""Code of medssl that the configs name."""\n', encoding="utf-8")
         (made / "docs/README.md").write_text(readme(name, receipt, facts), encoding="utf-8")
@@ -187,24 +190,32 @@ def basename(dotted: str) -> str:
     return dotted.rsplit(".", 1)[1]
 
 
+def with_imports(modules: Iterable[str]) -> list[str]:
+    """Return modules of ours and those that they import, which must differ in the last of their names."""
+    found: dict[str, str] = {}
+    todo = sorted(modules)
+    while todo:
+        module = todo.pop()
+        if found.setdefault(basename(module), module) != module:
+            raise ValueError(f"{module} and {found[basename(module)]} would be one script; rename one.")
+        imported = re.findall(IMPORT, inspect.getsource(import_module(module)))
+        todo += [other for other in imported if other not in found.values()]
+    return list(found.values())
+
+
 def copy_script(module: str, folder: Path) -> None:
-    """Copy a module of ours to a bundle's scripts, and those that it imports."""
-    file = folder / f"{basename(module)}.py"
-    if file.exists():
-        return
+    """Copy a module of ours to a bundle's scripts."""
     source = inspect.getsource(import_module(module))
-    file.write_text(re.sub(r"^from medssl\.(?:\w+\.)*(\w+) import", r"from scripts.\1 import", source, flags=re.M))
-    for other in re.findall(r"^from (medssl[\w.]*) import", source, flags=re.M):
-        copy_script(other, folder)
+    text = re.sub(IMPORT, lambda found: f"from scripts.{basename(found[1])} import", source)
+    (folder / f"{basename(module)}.py").write_text(text, encoding="utf-8")
 
 
-def test_dice(checkpoint: Path, receipt: Mapping[str, Any]) -> float | None:
+def held_out_dice(checkpoint: Path, receipt: Mapping[str, Any]) -> float | None:
     """Return the mean Dice of the last weights on their test fold; None where they are others, or were not tested."""
     file = checkpoint.with_name("metrics.csv")
     if receipt["selection"] != "last" or receipt["fold"] is None or not file.is_file():
         return None
-    metrics = read_metrics(file)
-    return float(metrics.loc[metrics["step"] == metrics["step"].max(), "dice"].mean())
+    return float(last_case_dice(file)["dice"].mean())
 
 
 def metadata(name: str, receipt: Mapping[str, Any], release: str, dice: float | None) -> dict[str, Any]:
@@ -228,11 +239,11 @@ def metadata(name: str, receipt: Mapping[str, Any], release: str, dice: float | 
     return {
         "schema": SCHEMA,
         "version": release,
-        "changelog": {release: "first version"},
+        "changelog": {release: "published"},
         "monai_version": version("monai"),
         "pytorch_version": version("torch").split("+")[0],
         "numpy_version": version("numpy"),
-        "required_packages_version": {module: version(module) for module in ("nibabel", "pytorch-ignite")},
+        "required_packages_version": {module: version(module) for module in REQUIRED},
         "name": name,
         "task": f"segmentation of {', '.join(classes[1:])}",
         "description": f"A network that segments {', '.join(classes[1:])}, fine-tuned on few labels with medssl",
@@ -260,7 +271,7 @@ def readme(name: str, receipt: Mapping[str, Any], facts: Mapping[str, Any]) -> s
         "pre-trained": " and ".join(before) or "no",
         "mean Dice on the subjects set aside": dice,
         "spacing (depth, height, width)": f"{' x '.join(sides)}",
-        "intensities": facts["image_classes"],
+        "intensities": ", ".join(f"{key} {value}" for key, value in receipt["window"].items()),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return README.format(name=name, description=facts["description"], table=table)

@@ -98,6 +98,17 @@ def read_metrics(file: str | Path) -> pd.DataFrame:
     return pd.read_csv(file, converters=dict.fromkeys(names, str))
 
 
+def last_case_dice(file: str | Path) -> pd.DataFrame:
+    """Return the Dice of every case at the last step of a ``metrics.csv``, the mean over its classes.
+
+    Returns:
+        A row per ``case_id`` and ``subject_id`` with its ``dice``, without classes in neither truth nor prediction.
+    """
+    metrics = read_metrics(file)
+    last = metrics[metrics["step"] == metrics["step"].max()]
+    return last.groupby(["case_id", "subject_id"], as_index=False)["dice"].mean()
+
+
 def mean_dice(rows: pd.DataFrame) -> str:
     """Mean per-case Dice of every class, as one line of text."""
     means = rows.groupby("class", sort=False)["dice"].mean()

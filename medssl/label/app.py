@@ -75,7 +75,10 @@ class App(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """Return the ways to choose a scan."""
-        return {"first_scans": NextScan(self.project, doubts=False), "next_scan": NextScan(self.project, doubts=True)}
+        return {
+            "first_scans": NextScan(self.project, with_uncertainty=False),
+            "next_scan": NextScan(self.project, with_uncertainty=True),
+        }
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """Return what is computed of scans, for the strategies."""
@@ -187,10 +190,10 @@ class Finetune(TrainTask):
         return {"max_epochs": 6, "steps_per_epoch": 100}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, and see what is still in doubt."""
+        """Train, and see what the network is unsure of."""
         manifest = manifest_of(self.project, datastore)
         weights = self.project.finetune(manifest, **options(self, request))
-        self.project.doubt(manifest)
+        self.project.measure_uncertainty(manifest)
         return {"weights": str(weights)}
 
 
@@ -244,17 +247,17 @@ class Segment(InferTask):
 class NextScan(Strategy):
     """Choose the scan that adds most to those that are annotated."""
 
-    def __init__(self, project: Project, doubts: bool) -> None:
-        by = "by what each adds to those annotated" + (" and what the network is unsure of" if doubts else "")
+    def __init__(self, project: Project, with_uncertainty: bool) -> None:
+        by = "by what each adds to those annotated" + (" and what the network is unsure of" if with_uncertainty else "")
         super().__init__(f"The scan that is worth most, {by}")
-        self.project, self.doubts = project, doubts
+        self.project, self.with_uncertainty = project, with_uncertainty
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Return the id of a scan and why it was chosen; without any embeddings the first that has no annotation."""
         left = set(datastore.get_unlabeled_images()) - self.project.left_out.keys()
         if not left:
             return None
-        for one in self.project.next_scans(datastore.get_labeled_images(), self.doubts):
+        for one in self.project.next_scans(datastore.get_labeled_images(), self.with_uncertainty):
             if one.case_id in left:
                 return {"id": one.case_id, "why": one.why, "slices": one.slices}
         why = "it has not been compared with the others yet: press pretrain, or score by embedding where it came later"
@@ -283,4 +286,4 @@ class Uncertainty(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Segment what has no annotation."""
-        return self.project.doubt(manifest_of(self.project, datastore))
+        return self.project.measure_uncertainty(manifest_of(self.project, datastore))

@@ -15,7 +15,7 @@ from medssl.benchmark.grid import bundle_configs
 from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest
 from medssl.engine import read_receipt
-from medssl.engine.case_metrics import read_metrics
+from medssl.engine.case_metrics import last_case_dice
 
 Point = tuple[str, int, int, int]  # strategy, order, fold and number of annotated scans
 
@@ -88,8 +88,6 @@ def confirm(runs: Mapping[Point, Run], executor: Executor) -> pd.DataFrame:
             future.cancel()
     tables = []
     for (strategy, order, fold, labels), run in runs.items():
-        metrics = read_metrics(run.folder / "metrics.csv")
-        last = metrics[metrics["step"] == metrics["step"].max()]
-        dice = last.groupby(["case_id", "subject_id"], as_index=False)["dice"].mean()
+        dice = last_case_dice(run.folder / "metrics.csv")
         tables.append(dice.assign(strategy=strategy, order=order, fold=fold, labels=labels))
     return pd.concat(tables, ignore_index=True)

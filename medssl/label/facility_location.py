@@ -53,7 +53,8 @@ def facility_location(
         raise ValueError(f"weight must lie in [0, 1] and have an uncertainty of each scan, got {weight}.")
     covered = similarity[list(chosen)].max(axis=0, initial=similarity.min())  # (N)
     taken = Counter(names[place] for place in chosen)
-    left = [place for place in range(count) if place not in set(chosen)]
+    done = set(chosen)
+    left = [place for place in range(count) if place not in done]
     while left:
         turn = [(place in last, taken[names[place]]) for place in left]
         soonest = min(turn)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from monai.bundle import run
 from nibabel.affines import voxel_sizes
 
@@ -91,6 +92,12 @@ class Project:
         Raises:
             ValueError: if no scan can be used.
         """
+        self.state.mkdir(exist_ok=True)
+        with FileLock(self.state / "manifest.lock"):  # trainings and scores are processes of their own
+            return self.write(images, annotations)
+
+    def write(self, images: Mapping[str, Path], annotations: Mapping[str, Path]) -> Manifest:
+        """Write and load the manifest; see :py:meth:`manifest`."""
         apart = quarantine(images, annotations, self.state / "scans.json")
         for case, reason in apart.items():
             logger.warning("%s is left out: %s", case, reason)
@@ -154,15 +161,20 @@ class Project:
         names = ["train", *overlays, *(["small"] if self.small else [])]
         name = recipe_name(bundle, names, manifest, options)
         output = self.state / bundle / name
+        # A copy of its own: the manifest is written anew whenever somebody asks for something.
+        text = manifest.path.read_bytes()
+        if hashlib.sha256(text).hexdigest() != manifest.sha256:
+            raise ValueError("the annotations changed at this very moment; press it again.")
+        replace(output / "manifest.json", partial(Path.write_bytes, data=text))
         run(
             config_file=[str(resource(f"bundles/{bundle}/configs/{overlay}.yaml")) for overlay in names],
-            manifest_file=str(manifest.path),
+            manifest_file=str(output / "manifest.json"),
             dataset_dir=str(self.folder),
             output_dir=str(output),
             **{key: value for key, value in options.items() if value is not None},
         )
-        text = json.dumps({"run": name})
-        replace(self.state / bundle / "current.json", partial(Path.write_text, data=text, encoding="utf-8"))
+        latest = json.dumps({"run": name})
+        replace(self.state / bundle / "current.json", partial(Path.write_text, data=latest, encoding="utf-8"))
         return output / "model.pt"
 
     def image_size(self, manifest: Manifest) -> list[int]:
@@ -215,7 +227,7 @@ class Project:
 
         replace(self.state / "embeddings.npz", save)
 
-    def doubt(self, manifest: Manifest) -> dict[str, float]:
+    def measure_uncertainty(self, manifest: Manifest) -> dict[str, float]:
         """Return, and keep, how unsure the latest fine-tuned network is of the scans without an annotation."""
         weights = self.weights("finetune")
         if weights is None:
@@ -226,12 +238,12 @@ class Project:
         replace(self.state / "uncertainties.json", partial(Path.write_text, data=text, encoding="utf-8"))
         return found
 
-    def next_scans(self, annotated: Sequence[str], doubts: bool = False) -> Iterator[Suggestion]:
+    def next_scans(self, annotated: Sequence[str], with_uncertainty: bool = False) -> Iterator[Suggestion]:
         """Yield the scans to annotate next, of those that have been embedded.
 
         Args:
             annotated: ids of the scans that have an annotation.
-            doubts: weigh in what the latest network was unsure of, where that is known.
+            with_uncertainty: weigh in what the latest network was unsure of, where that is known.
         """
         file = self.state / "embeddings.npz"
         if not file.is_file():
@@ -239,13 +251,14 @@ class Project:
         with np.load(file, allow_pickle=False) as stored:
             cases, embeddings = [str(case) for case in stored["cases"]], stored["embeddings"]
         known = self.state / "uncertainties.json"
-        unsure = json.loads(known.read_text(encoding="utf-8")) if doubts and known.is_file() else None
+        unsure = json.loads(known.read_text(encoding="utf-8")) if with_uncertainty and known.is_file() else None
+        done = set(annotated)
         pool = Pool(
             records=[{"case_id": case, "subject_id": self.subject_of(case)} for case in cases],
             features=KeptFeatures(self.state / "features", cases),
             embeddings=embeddings,
-            annotated=[place for place, case in enumerate(cases) if case in set(annotated)],
-            uncertainty=None if unsure is None else np.array([unsure.get(case, 0.0) for case in cases]),
+            annotated=[place for place, case in enumerate(cases) if case in done],
+            uncertainty=None if unsure is None else np.array([unsure.get(case, np.nan) for case in cases]),
         )
         yield from suggest(pool)
 

@@ -129,21 +129,21 @@ def mean_dice(model: VoxelClassifier, scan: LabelledScan) -> float:
 
 def first_scans(pool: Sequence[LabelledScan]) -> Iterator[int]:
     """Yield the places of scans by coverage alone."""
-    similarity, apart = compare(pool)
-    for place, _ in facility_location(similarity, [scan.subject_id for scan in pool], last=apart):
+    similarity, last = similarity_and_outliers(pool)
+    for place, _ in facility_location(similarity, [scan.subject_id for scan in pool], last=last):
         yield place
 
 
 def next_scan(pool: Sequence[LabelledScan]) -> Iterator[int]:
     """Yield the places of scans by coverage and by what the model of those before is unsure of."""
-    similarity, apart = compare(pool)
+    similarity, last = similarity_and_outliers(pool)
     subjects, chosen = [scan.subject_id for scan in pool], list[int]()
     while len(chosen) < len(pool):
         unsure, weight = None, uncertainty_weight(len(chosen))
         if chosen:
             model = VoxelClassifier([pool[place].moments for place in chosen])
             unsure = np.array([uncertainty(model, scan) for scan in pool])
-        place, _ = next(facility_location(similarity, subjects, chosen, apart, unsure, weight))
+        place, _ = next(facility_location(similarity, subjects, chosen, last, unsure, weight))
         yield place
         chosen.append(place)
 
@@ -164,7 +164,7 @@ def random_scans(pool: Sequence[LabelledScan], rng: np.random.Generator) -> Iter
     yield from (shuffled[number] for number in np.argsort(rounds, kind="stable"))
 
 
-def compare(pool: Sequence[LabelledScan]) -> tuple[Array, list[int]]:
+def similarity_and_outliers(pool: Sequence[LabelledScan]) -> tuple[Array, list[int]]:
     """Return the cosines of all scans with each other, and the places of outliers."""
     embeddings = scan_embeddings([scan.slices for scan in pool])
     similarity = embeddings @ embeddings.T
@@ -178,7 +178,7 @@ def compare_orders(results: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         A row per number of labels and strategy: its mean ``dice``; ``random``, the mean over the random orders, and
         their ``lower`` and ``upper`` quartile; the ``difference`` to the mean on the same cases and its 95 % interval
         ``low`` to ``high``, a bootstrap over subjects; and ``labels_saved``, how many more scans random orders need on
-        average for the same Dice, NaN where they do not come to it.
+        average for the same Dice, NaN where they do not come to it or were beyond it with the first number.
     """
     by_chance = results[results["strategy"] == RANDOM]
     rng, rows = np.random.default_rng(seed), []
@@ -210,12 +210,15 @@ def compare_orders(results: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def labels_needed(curve: pd.Series, dice: float) -> float:
-    """Return the number of labels, between two of a curve, at which its running maximum comes to a Dice."""
+    """Return the number of labels, between two of a curve, at which its running maximum comes to a Dice.
+
+    NaN where it is beyond that from the first number on, or does not come to it.
+    """
     best = curve.cummax().to_numpy()
     labels = curve.index.to_numpy(dtype=float)
-    if dice > best[-1]:
-        return float("nan")
     place = int(np.searchsorted(best, dice))
+    if place == len(best) or dice < best[0]:
+        return float("nan")
     if place == 0:
         return float(labels[0])
     step = best[place] - best[place - 1]

@@ -67,7 +67,7 @@ class Pool:
         features: of their slices.
         embeddings: of the scans (N, D), of length 1.
         annotated: places of those that have a label.
-        uncertainty: of a fine-tuned network in each (N); None where there is none.
+        uncertainty: of a fine-tuned network in each (N), NaN where it has not been asked; None where there is none.
     """
 
     records: list[dict[str, Any]]
@@ -116,7 +116,10 @@ def embed_pool(
     features = list(slice_features(checkpoint, records, Path(folder) / "features"))
     unsure = None
     if finetuned is not None:
-        unsure = np.array(list(uncertainties(finetuned, records, Path(folder) / "uncertainties")))
+        unsure = np.full(len(records), np.nan)
+        left = [place for place in range(len(records)) if place not in annotated]
+        found = uncertainties(finetuned, [records[place] for place in left], Path(folder) / "uncertainties")
+        unsure[left] = list(found)
     return Pool(records, features, scan_embeddings(features), annotated, unsure)
 
 
@@ -129,13 +132,15 @@ def suggest(pool: Pool, count: int | None = None, num_slices: int = 3) -> Iterat
         num_slices: of each scan, to annotate first.
     """
     similarity = pool.embeddings @ pool.embeddings.T
-    usual = distance(float(np.median(similarity))) or 1.0
-    apart = [place for place in outliers(similarity) if place not in pool.annotated]
+    pairs = similarity[np.triu_indices(len(similarity), 1)]
+    usual = distance(float(np.median(pairs))) if pairs.size else 0.0
+    last = [place for place in outliers(similarity) if place not in pool.annotated]
     subjects = [record["subject_id"] for record in pool.records]
     before = list(pool.annotated)
-    order = facility_location(similarity, subjects, pool.annotated, apart, pool.uncertainty, pool.weight)
+    unsure = None if pool.uncertainty is None else np.nan_to_num(pool.uncertainty)
+    order = facility_location(similarity, subjects, pool.annotated, last, unsure, pool.weight)
     for place, gain in islice(order, count):
-        record = pool.records[place]
+        record, known = pool.records[place], np.nan if pool.uncertainty is None else pool.uncertainty[place]
         nearest = max(before, key=lambda other: similarity[place, other], default=None)
         covered = similarity[before].max(axis=0, initial=-np.inf)
         yield Suggestion(
@@ -145,9 +150,9 @@ def suggest(pool: Pool, count: int | None = None, num_slices: int = 3) -> Iterat
             gain=gain,
             nearer=int((similarity[place] > covered).sum()),
             nearest=None if nearest is None else pool.records[nearest]["case_id"],
-            distance=None if nearest is None else distance(similarity[place, nearest]) / usual,
-            uncertainty=None if pool.uncertainty is None else float(pool.uncertainty[place]),
-            atypical=place in apart,
+            distance=None if nearest is None else distance(similarity[place, nearest]) / (usual or 1.0),
+            uncertainty=None if np.isnan(known) else float(known),
+            atypical=place in last,
             slices=representative_slices(pool.features[place], num_slices),
         )
         before.append(place)

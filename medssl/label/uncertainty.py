@@ -71,10 +71,18 @@ def uncertainties(checkpoint: str | Path, records: Sequence[Mapping[str, Any]], 
     for record in tqdm(records, desc="segmenting", unit="scan"):
         file = Path(folder) / (quote(record["case_id"], safe="") + ".json")
         stamp = stamp_of(record, weights)
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known = read_json(file)
         if known.get("stamp") != stamp:
             with torch.no_grad():
                 logits = infer(torch.as_tensor(load(dict(record))["image"])[None], network)
             known = {"stamp": stamp, "uncertainty": organ_uncertainty(torch.as_tensor(logits)[0].softmax(dim=0))}
             replace(file, partial(Path.write_text, data=json.dumps(known), encoding="utf-8"))
         yield float(known["uncertainty"])
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what was written, nothing where there is none, or what is there is damaged: it is found again."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-Array = np.ndarray[Any, np.dtype[Any]]
 BATCH = 16  # slices at a time
 
 
@@ -67,7 +65,10 @@ def sample_voxels(
         for offset in range(len(levels[0])):
             here = position[number == start + offset][None, None]  # (1, 1, n, 2)
             if here.shape[2]:
-                vectors = [grid_sample(level[offset, None], here, align_corners=False)[0, :, 0].T for level in levels]
+                vectors = [
+                    grid_sample(level[offset, None], here, padding_mode="border", align_corners=False)[0, :, 0].T
+                    for level in levels
+                ]
                 found.append(torch.cat(vectors, dim=1))
     counts = torch.bincount(flat.long(), minlength=num_classes)
     return VoxelSample(torch.cat(found), flat[place].long(), weight, counts)

@@ -51,8 +51,8 @@ def test_from_no_annotation_to_a_mask_on_the_scans_own_grid(folder, tmp_path):
     second = next(project.next_scans([first.case_id]))
     assert second.nearest == first.case_id
     project.finetune(folder.manifest(), **TINY)
-    assert set(project.doubt(folder.manifest())) == set(folder.truth) - {first.case_id}
-    third = next(project.next_scans([first.case_id], doubts=True))
+    assert set(project.measure_uncertainty(folder.manifest())) == set(folder.truth) - {first.case_id}
+    third = next(project.next_scans([first.case_id], with_uncertainty=True))
     assert 0 <= third.uncertainty <= 1
     image = tmp_path / f"{third.case_id}.nii.gz"
     mask = nib.load(project.segment(image, tmp_path / "masks"))
@@ -106,7 +106,7 @@ def test_what_has_to_come_first_is_said(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing has been pre-trained yet"):
         folder.project.embed(manifest)
     with pytest.raises(FileNotFoundError, match="no network has been fine-tuned yet"):
-        folder.project.doubt(manifest)
+        folder.project.measure_uncertainty(manifest)
 
 
 def test_a_scan_that_cannot_be_read_stops_nothing(folder):
