@@ -49,7 +49,7 @@ def choosing(scans: int) -> Report:
         project.state.mkdir()
         embeddings = rng.normal(size=(scans, 4 * 256)) + 3
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        np.savez(project.state / "embeddings.npz", cases=np.array(cases), embeddings=embeddings)
+        np.savez(project.state / "embeddings.npz", cases=np.array(cases), images=np.array(cases), embeddings=embeddings)
         for case in cases:
             write_features(project.state / "features", case, rng)
         variants = {

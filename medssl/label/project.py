@@ -30,6 +30,7 @@ from medssl.transforms.spacing import voxel_axis
 
 logger = logging.getLogger(__name__)
 STATE = "medssl"  # folder of what is made, beside the scans
+SLICE_AXIS = "S"
 SIDE = 16  # that the sides of slices are multiples of, for five levels
 
 
@@ -115,6 +116,7 @@ class Project:
         facts = {
             "name": "annotation",
             "modality": {"0": self.modality},
+            "slice_axis": SLICE_AXIS,
             "labels": {str(number): name for number, name in enumerate(["background", *self.labels])},
             **records,
             # Last, where they are written when they are found: the same scans have the same manifest to the byte.
@@ -220,10 +222,11 @@ class Project:
         records = [*manifest.training, *manifest.unlabeled]
         embeddings = scan_embeddings(list(slice_features(weights, records, self.state / "features")))
         cases = np.array([record["case_id"] for record in records])
+        images = np.array([str(Path(record["image"]).relative_to(self.folder)) for record in records])
 
         def save(part: Path) -> None:
             with part.open("wb") as stream:
-                np.savez(stream, cases=cases, embeddings=embeddings)
+                np.savez(stream, cases=cases, images=images, embeddings=embeddings)
 
         replace(self.state / "embeddings.npz", save)
 
@@ -239,7 +242,13 @@ class Project:
         return found
 
     def next_scans(self, annotated: Sequence[str], with_uncertainty: bool = False) -> Iterator[Suggestion]:
-        """Yield the scans to annotate next, of those that have been embedded.
+        """Yield the scans to annotate next, of those that have been embedded; see :py:meth:`pool`."""
+        pool = self.pool(annotated, with_uncertainty)
+        if pool is not None:
+            yield from suggest(pool)
+
+    def pool(self, annotated: Sequence[str], with_uncertainty: bool = False) -> Pool | None:
+        """Return the scans that have been embedded, None where none has.
 
         Args:
             annotated: ids of the scans that have an annotation.
@@ -247,20 +256,23 @@ class Project:
         """
         file = self.state / "embeddings.npz"
         if not file.is_file():
-            return
+            return None
         with np.load(file, allow_pickle=False) as stored:
-            cases, embeddings = [str(case) for case in stored["cases"]], stored["embeddings"]
+            cases, images = stored["cases"].tolist(), stored["images"].tolist()
+            embeddings = stored["embeddings"]
         known = self.state / "uncertainties.json"
         unsure = json.loads(known.read_text(encoding="utf-8")) if with_uncertainty and known.is_file() else None
         done = set(annotated)
-        pool = Pool(
-            records=[{"case_id": case, "subject_id": self.subject_of(case)} for case in cases],
+        return Pool(
+            records=[
+                {"case_id": case, "subject_id": self.subject_of(case), "image": str(self.folder / image)}
+                for case, image in zip(cases, images, strict=True)
+            ],
             features=KeptFeatures(self.state / "features", cases),
             embeddings=embeddings,
             annotated=[place for place, case in enumerate(cases) if case in done],
             uncertainty=None if unsure is None else np.array([unsure.get(case, np.nan) for case in cases]),
         )
-        yield from suggest(pool)
 
 
 def recipe_name(bundle: str, overlays: Sequence[str], manifest: Manifest, options: Mapping[str, Any]) -> str:

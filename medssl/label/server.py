@@ -21,8 +21,8 @@ from medssl.label.project import Project
 NAMED = {"image", "id", "label", "tag", "session_id", "user"}  # what requests name files and folders by
 # What viewers ask for. MONAI Label would also take scans and weights from anybody, delete them, and call other servers.
 SERVED = re.compile(
-    r"GET /((docs|openapi\.json|favicon\.ico|static/.*)?|(info|train|scoring|batch/infer|logs|datastore|auth)/?)"
-    r"|GET /(datastore/(image|label)(/info)?|auth/token/valid)/?"
+    r"GET /((docs|openapi\.json|favicon\.ico|static/.*)?|(info|train|scoring|batch/infer|logs|datastore|auth|scans)/?)"
+    r"|GET /(datastore/(image|label)(/info)?|auth/token/valid|scans/map\.png)/?"
     r"|POST /((activelearning|batch/infer|infer|scoring|train)/[\w-]+|auth/token)/?"
     r"|PUT /datastore/(label|label/info|image/info)/?"
     r"|DELETE /(train|scoring|batch/infer)/?"
@@ -205,7 +205,12 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("PYTHONPATH", "")  # MONAI Label adds to it
     from monailabel.app import app
 
-    sys.stdout.write(f"In 3D Slicer, MONAI Label: http://{given.host}:{given.port}\n")
+    from medssl.label.page import router
+
+    app.include_router(router)
+    address = f"http://{given.host}:{given.port}"
+    sys.stdout.write(f"In 3D Slicer, MONAI Label: {address}\nIn a browser: {address}/scans/\n")
+    sys.stdout.flush()
     logs = init_log_config(None, settings.MONAI_LABEL_APP_DIR, "app.log")  # which /logs/ shows
     uvicorn.run(Guard(app, is_own(given.host)), host=given.host, port=given.port, log_config=logs)
 

@@ -103,6 +103,7 @@ def dice(mask, label):
 
 def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth):
     client = server.client
+    assert "not yet" in requests.get(f"{server.url}/scans/", timeout=60).text
     assert "press pretrain" in client.next_sample("first_scans", {})["why"]
     with pytest.raises(Exception, match="no network has been fine-tuned yet"):
         client.infer("segmentation", next(iter(truth)), {})
@@ -115,6 +116,13 @@ def test_the_whole_loop_from_unlabelled_scans_to_a_better_proposal(server, truth
         client.save_label(sample["id"], str(truth[sample["id"]]), "final", {})
         chosen.append(sample["id"])
     assert len(set(chosen)) == 2
+    page = requests.get(f"{server.url}/scans/", timeout=60).text
+    assert f"{len(truth) + 1} scans" in page
+    assert "2 annotated" in page
+    assert "stands for" in page
+    assert "broken" in page  # and why it is left out
+    picture = requests.get(f"{server.url}/scans/map.png", timeout=60).content
+    assert picture.startswith(b"\x89PNG")
     server.train("finetune", **TINY)
     sample = client.next_sample("next_scan", {})
     assert "uncertainty" in sample["why"]
