@@ -1,6 +1,14 @@
 """Run all benchmarks: ``python -m benchmarks``, with ``--quick`` small sizes."""
 
-from benchmarks import global_positional, joint_elastic, local_alignment, local_region_contrast, slice_store, step
+from benchmarks import (
+    choosing_scans,
+    global_positional,
+    joint_elastic,
+    local_alignment,
+    local_region_contrast,
+    slice_store,
+    step,
+)
 from benchmarks.measuring import main
 
 main(
@@ -11,6 +19,7 @@ main(
         joint_elastic.run,
         slice_store.run,
         step.run,
+        choosing_scans.run,
     ],
     output="benchmarks/results",
 )

@@ -132,6 +132,7 @@ def write(file: Path, stamp: str, known: SliceFeatures) -> None:
 @torch.no_grad()
 def embed_slices(encoder: nn.Module, slices: Tensor) -> Array:
     """Return the pooled features :math:`(V, D)` of slices :math:`(V, 1, H, W)`."""
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a CPU convolves faster so
     found: Array = torch.cat([pool(encoder(batch)) for batch in slices.split(BATCH)]).numpy()
     return found
 
