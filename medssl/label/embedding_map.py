@@ -46,7 +46,7 @@ def plot_map(pool: Pool, suggestions: Sequence[Suggestion], slice_axis: str, fil
     axes.set(xlabel=f"first component ({share[0]:.0%})", xticks=[], yticks=[])
     axes.set_ylabel(f"second component ({share[1] if len(share) > 1 else 0:.0%})")
     axes.legend(fontsize="small", frameon=False, loc="best")
-    panels = gallery.subplots(2, 4, squeeze=False).flat
+    panels = gallery.subplots(2, 4, squeeze=False).ravel()
     for axes in panels:
         axes.axis("off")
     for rank, (axes, one) in enumerate(zip(panels, shown, strict=False), start=1):
