@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.image import imread
 from monai.bundle import run
 
 from medssl.__main__ import main
