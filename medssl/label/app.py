@@ -32,6 +32,7 @@ from medssl.label.project import Project
 from medssl.transforms import KnownLabels, LoadScand, SameGridd
 
 logger = logging.getLogger(__name__)
+# Overlays of the pretrain bundle that make a U-Net of slices from any scans, each by itself.
 METHODS = ["sal", "lrc", "pcl", "simclr", "moco_v2", "byol", "rotation", "relative_location"]
 
 

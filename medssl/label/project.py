@@ -189,7 +189,8 @@ class Project:
             own, pixels = voxel_sizes(scan.affine)[plane], np.array(scan.shape)[plane]
             finest = min(side for side in manifest.spacing[1:] if side is not None)
             sides.append(max(own * pixels) / finest)
-        side = min(self.largest, math.ceil(round(max(sides), 1) / SIDE) * SIDE)
+        longest = round(max(sides), 1)  # a header's rounding makes no pixel more
+        side = min(self.largest, math.ceil(longest / SIDE) * SIDE)
         return [side, side]
 
     def segment(self, image: str | Path, output: str | Path) -> Path:
