@@ -79,13 +79,15 @@ def publish(
     Raises:
         FileNotFoundError: if there is no such run.
         FileExistsError: if there is something of that name already.
-        ValueError: for a name that is none, or weights that the network of these overlays does not take.
+        ValueError: for a name or a release that is none, or weights that the network of these overlays does not take.
     """
     if not re.fullmatch(r"\w[\w-]*", name) or any(kind in name.lower() for kind in OTHER_KINDS):
         raise ValueError(
             f"name must be letters, digits, _ and -, and none that MONAI Label takes for another kind of model "
             f"({', '.join(OTHER_KINDS)}), such as liver_ct_segmentation; got {name!r}."
         )
+    if not re.fullmatch(r"\d+\.\d+\.\d+", release):
+        raise ValueError(f"release must be three numbers with dots between them, such as 0.1.0, got {release!r}.")
     bundle = Path(output) / name
     if bundle.exists():
         raise FileExistsError(f"{bundle} is there already; give another name or output, or move it away.")
