@@ -188,7 +188,7 @@ def test_nothing_is_overwritten_or_left_half_made(finetuned, run_bundle, tmp_pat
         publish(finetuned / "models", "heart_detection", tmp_path)
     with pytest.raises(ValueError, match=r"\.\./heart"):
         publish(finetuned / "models", "../heart", tmp_path)
-    with pytest.raises(ValueError, match="such as 0.1.0, got 'new'"):
+    with pytest.raises(ValueError, match=r"such as 0.1.0, got 'new'"):
         publish(finetuned / "models", "other", tmp_path, release="new")
     with pytest.raises(ValueError, match="encoder"):
         publish(finetuned / "models", "other", tmp_path, ["resnet50.yaml"])
