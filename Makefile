@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Both cores are used by running two things at a time: threads inside each would only get in the way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test install clean label named test-label
+.PHONY: demo test install clean label told test-label
 
 demo: $(VENV)/.installed  ## pre-train, fine-tune and compare on phantoms made on the spot
 	$(BIN)/python -m medssl demo --output demo
@@ -31,12 +31,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-label: named $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
-	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(or $(MODALITY),MR)" \
-		--pattern "$(or $(PATTERN),{subject})"
+label: told $(LABEL_VENV)/.installed  ## serve STUDIES, a folder of scans, to 3D Slicer: LABELS=liver,spleen MODALITY=CT
+	$(LABEL_VENV)/bin/python -m medssl.label.server "$(STUDIES)" --labels "$(LABELS)" --modality "$(MODALITY)" \
+		--pattern "$(or $(PATTERN),{subject})" --port "$(or $(PORT),8000)"
 
-named:
-	@test -n "$(STUDIES)" -a -n "$(LABELS)" || { echo "say what to serve: make label STUDIES=/path/of/scans LABELS=liver,spleen"; exit 2; }
+told:
+	@test -n "$(STUDIES)" -a -n "$(LABELS)" -a -n "$(MODALITY)" || \
+		{ echo "say what to serve: make label STUDIES=/path/of/scans LABELS=liver,spleen MODALITY=CT"; exit 2; }
+	@test -d "$(STUDIES)" || { echo "there is no folder $(STUDIES)"; exit 2; }
 
 test-label: $(LABEL_VENV)/.installed  ## drive the annotation server over HTTP, from the first scan to a trained network
 	$(LABEL_VENV)/bin/python -m pytest -W ignore tests/label/server

@@ -25,7 +25,7 @@ KEPT = [
     *("bundle_root", "dataset_dir", "output_dir", "device", "network_def", "network", "preprocessing", "dataset"),
     *("dataloader", "inferer", "postprocessing", "handlers", "evaluator", "run"),
 ]
-REQUIRED = ("nibabel", "pytorch-ignite", "fire", "pyyaml")
+REQUIRED = ("nibabel", "pytorch-ignite", "fire", "pyyaml", "tqdm")
 OTHER_KINDS = ("deepedit", "deepgrow", "detection", "classification")  # MONAI Label goes by the name of the folder
 IMPORT = re.compile(r"^from (medssl\.[\w.]+) import", re.M)
 SCANS = "$[{'image': file} for file in sorted(glob.glob(@dataset_dir + '/*.nii*'))]"
@@ -38,19 +38,21 @@ README = """# {name}
 | --- | --- |
 {table}
 
-In this folder, with the NIfTI scans in `scans`, masks are written to `eval`, each on the grid of its scan:
+In this folder, with NIfTI scans in `scans` or another one, masks are written to `eval`, each on the grid of its scan:
 
 ```
+python -m pip install "monai[nibabel,ignite,fire,pyyaml,tqdm]"
 python -m monai.bundle run --config_file configs/inference.yaml --dataset_dir scans --output_dir eval
 ```
 
-It takes `pip install "monai[nibabel,ignite,fire,pyyaml]"`. MONAI Label finds it in the folder `model` of its app
-`monaibundle`:
+In the app that comes with MONAI Label (`pip install monailabel`), from the folder above this one:
 
 ```
 monailabel apps --download --name monaibundle --output .
+mkdir -p monaibundle/model
 cp -r {name} monaibundle/model/
-monailabel start_server --app monaibundle --studies scans --conf models {name} --conf zoo_source local --conf sam2 false
+monailabel start_server --app monaibundle --studies {name}/scans --host 127.0.0.1 \
+    --conf models {name} --conf zoo_source local --conf sam2 false
 ```
 
 For research, not a medical device. The code in `scripts` is medssl's, Apache 2.0; whether the weights may be passed on
@@ -67,7 +69,8 @@ def publish(
     needs. It names no subject, and no path of the machine.
 
     Args:
-        run: folder of the run, with ``model.pt`` and ``model.json``; or the weights themselves, such as ``best.pt``.
+        run: folder of the run, with ``model.pt`` and ``model.json``; or the weights themselves, such as ``best.pt``; or
+            ``medssl/finetune`` of an annotated folder, for the latest run in it.
         name: of the bundle, and of its folder.
         output: folder that it is made in.
         overlays: of the finetune bundle, names or paths, that inference takes after ``inference.yaml``.
@@ -91,6 +94,9 @@ def publish(
     bundle = Path(output) / name
     if bundle.exists():
         raise FileExistsError(f"{bundle} is there already; give another name or output, or move it away.")
+    latest = Path(run) / "current.json"
+    if latest.is_file():
+        run = Path(run) / json.loads(latest.read_text(encoding="utf-8"))["run"]
     checkpoint = Path(run) / "model.pt" if Path(run).is_dir() else Path(run)
     receipt = read_receipt(checkpoint, "finetune")
     config, scripts = inference_config(checkpoint, overlays)
@@ -270,6 +276,7 @@ def readme(name: str, receipt: Mapping[str, Any], facts: Mapping[str, Any]) -> s
     rows = {
         "labels": ", ".join(f"{number} {label}" for number, label in enumerate(receipt["classes"]) if number),
         "learnt from": f"{len(receipt['labelled'])} labelled subjects of {receipt['manifest']}",
+        "for": f"{receipt['iteration']:,} steps of {receipt['batch_size']} crops",
         "pre-trained": " and ".join(before) or "no",
         "mean Dice on the subjects set aside": dice,
         "spacing (depth, height, width)": f"{' x '.join(sides)}",

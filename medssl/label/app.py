@@ -10,12 +10,13 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
@@ -28,8 +29,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from medssl.atomic import replace
 from medssl.data import Manifest
+from medssl.engine import read_receipt
 from medssl.label.project import Project
-from medssl.transforms import KnownLabels, LoadScand, SameGridd
+from medssl.transforms import LoadScand, SameGridd
 
 logger = logging.getLogger(__name__)
 # Overlays of the pretrain bundle that make a U-Net of slices from any scans, each by itself.
@@ -60,6 +62,8 @@ class App(MONAILabelApp):
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
         """Segment; where it is to be kept, as a proposal: final annotations are a person's."""
+        if request.get("image") not in self.datastore().list_images():
+            raise HTTPException(404, f"there is no scan {request.get('image')!r} in the folder.")
         return super().infer({**request, "label_tag": DefaultLabelTag.ORIGINAL.value}, datastore)
 
     def init_datastore(self) -> Datastore:
@@ -103,15 +107,23 @@ class Annotations(LocalDatastore):
         except ValueError:  # a list of what is in the folder: it is made anew from the files
             logger.warning("%s is damaged; it is made anew from the files.", state)
             state.replace(state.with_suffix(".damaged"))
-        self.known = KnownLabels(list(range(len(project.labels) + 1)))
+        self.ids = {name.lower(): number for number, name in enumerate(project.labels, start=1)}
+        self.organs = project.labels
         super().__init__(folder, extensions=("*.nii.gz", "*.nii"), auto_reload=False)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Check a label map and keep it, the one before as ``ID.previous``.
 
+        Args:
+            image_id: of the scan.
+            label_filename: NIfTI.
+            label_tag: ``final``, or ``original`` of a proposal.
+            label_info: what the viewer says of it. Where that has the names of the segments, as 3D Slicer's has, they
+                decide which organ is which: Slicer numbers segments by their place in its list.
+
         Raises:
             HTTPException: if there is no such scan or tag, or the label is no NIfTI, does not lie on the scan's grid,
-                cannot be read to its end, or holds ids that are no organs.
+                cannot be read to its end, or holds segments that are no organs.
         """
         scan = self._datastore.objects.get(image_id)
         if scan is None:
@@ -122,19 +134,38 @@ class Annotations(LocalDatastore):
             raise HTTPException(400, f"a label must be .nii.gz or .nii, got {Path(label_filename).name}.")
         try:
             pair = LoadScand(["image", "label"])({"image": self.get_image_uri(image_id), "label": label_filename})
-            self.known(SameGridd(["image", "label"])(pair)["label"])
+            voxels = SameGridd(["image", "label"])(pair)["label"][0].numpy()
+            ids = self.ids_of((label_info or {}).get("label_info") or [])
+            if strange := sorted(set(np.unique(voxels).tolist()) - {0, *ids}):
+                organs = ", ".join(f"{number} {name}" for number, name in enumerate(self.organs, start=1))
+                raise ValueError(f"a label of {image_id} holds {strange}; it may hold 0, and {organs}.")
         except ValueError as error:
-            raise HTTPException(400, str(error)) from error
+            raise HTTPException(400, str(error).replace(label_filename, f"the label of {image_id}")) from error
+        by_id = np.zeros(max(ids, default=0) + 1, np.uint8)
+        by_id[list(ids)] = list(ids.values())
+        label = nib.Nifti1Image(by_id[voxels.astype(int)], pair["label"].affine.numpy())
         ending = ".nii.gz"  # of all: with two of a scan nobody could tell which is the later one
         file = Path(self._datastore.label_path(label_tag)) / self._filename(image_id, ending)
-        zipped = label_filename.endswith(ending)
-        write = partial(shutil.copyfile, label_filename) if zipped else partial(nib.save, nib.load(label_filename))
         with FileLock(self._lock_file):
-            replace(file, write, keep=True)
+            replace(file, partial(nib.save, label), keep=True)
             facts = {**(label_info or {}), "ts": int(time.time()), "name": file.name}
             scan.labels[label_tag] = DataModel(info=facts, ext=ending)
             self._update_datastore_file(lock=False)
         return image_id
+
+    def ids_of(self, segments: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+        """Return the id of the organ for each id in a label map, by the names of its segments; without names the same.
+
+        Raises:
+            ValueError: for a name that is no organ's.
+        """
+        names = {int(segment["idx"]): str(segment["name"]) for segment in segments if {"idx", "name"} <= segment.keys()}
+        names.pop(0, None)
+        if strange := [name for name in names.values() if name.lower() not in self.ids]:
+            raise ValueError(f"segments must be named {', '.join(self.organs)}, got {', '.join(strange)}; rename them.")
+        if not names:
+            return {number: number for number in self.ids.values()}
+        return {idx: self.ids[name.lower()] for idx, name in names.items()}
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the list of what there is; a reader never sees half of it."""
@@ -242,7 +273,10 @@ class Segment(InferTask):
                 raise HTTPException(409, str(error)) from error
             with tempfile.NamedTemporaryFile(suffix=".nii.gz", dir=masks, delete=False) as kept:
                 shutil.copyfile(mask, kept.name)
-        return kept.name, {"label_names": self.labels, "latencies": {"total": round(time.time() - begin, 2)}}
+        # The organs of the network that made it, which may have learnt before others were added.
+        classes = read_receipt(self.project.weights("finetune") or "", "finetune")["classes"]
+        labels = {name: number for number, name in enumerate(classes) if number}
+        return kept.name, {"label_names": labels, "latencies": {"total": round(time.time() - begin, 2)}}
 
 
 class NextScan(Strategy):

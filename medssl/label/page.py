@@ -34,13 +34,17 @@ def show_scans(request: Request) -> str:
         plot_map(pool, suggestions, SLICE_AXIS, map_of(project))
     weights = {kind: project.weights(kind) for kind in ("pretrain", "finetune")}
     receipts = {kind: None if file is None else read_receipt(file) for kind, file in weights.items()}
+    task = AsyncTask.status("train")[0]
+    said = [line for line in (task or {}).get("details", []) if line.strip()]
+    errors = [line for line in said if "Error" in line]
     template = Environment(loader=PackageLoader("medssl.label", "."), autoescape=True).get_template("page.html")
     return template.render(
         folder=project.folder.name,
         count=len(app.datastore().list_images()),
         annotated=len(annotated),
         address=str(request.base_url).rstrip("/"),
-        task=AsyncTask.status("train")[0],
+        task=task,
+        said=(errors or said or [""])[-1],
         suggestions=suggestions,
         stamp=map_of(project).stat().st_mtime_ns if suggestions else 0,
         left_out=project.left_out,

@@ -71,10 +71,14 @@ class Project:
             )
         self.subject_of("")
 
+    def fits(self, case: str) -> dict[str, str]:
+        """Return the fields of a scan's name, none where the pattern does not fit."""
+        found = matches([case], self.pattern, {name: told for name, told in FIELD.findall(self.pattern) if told})
+        return found[0][1] if found else {}
+
     def subject_of(self, case: str) -> str:
         """Return the id of the person that a scan is of."""
-        found = matches([case], self.pattern, {name: told for name, told in FIELD.findall(self.pattern) if told})
-        return found[0][1]["subject"] if found else case
+        return self.fits(case).get("subject", case)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -114,7 +118,7 @@ class Project:
                 record["label"] = str(annotations[case].relative_to(self.folder))
             records["training" if case in annotations else "unlabeled"].append(record)
         facts = {
-            "name": "annotation",
+            "name": self.folder.name,
             "modality": {"0": self.modality},
             "slice_axis": SLICE_AXIS,
             "labels": {str(number): name for number, name in enumerate(["background", *self.labels])},

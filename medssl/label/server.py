@@ -7,16 +7,20 @@ import ipaddress
 import json
 import os
 import re
+import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import uvicorn
+from filelock import FileLock, Timeout
 from monailabel.config import settings
 from monailabel.utils.others.generic import init_log_config
 
-from medssl.label.project import Project
+from medssl.atomic import replace
+from medssl.label.project import STATE, Project
 
 NAMED = {"image", "id", "label", "tag", "session_id", "user"}  # what requests name files and folders by
 # What viewers ask for. MONAI Label would also take scans and weights from anybody, delete them, and call other servers.
@@ -131,7 +135,7 @@ def configure(
     port: int = 8000,
     small: bool = True,
     pattern: str = "{subject}",
-) -> None:
+) -> FileLock:
     """Tell MONAI Label what to serve; its app folder lies beside what is made of the scans.
 
     Args:
@@ -142,9 +146,14 @@ def configure(
         small: train the small networks, for a CPU.
         pattern: of the names of the scans, see :py:class:`medssl.label.project.Project`.
 
+    Returns:
+        What keeps a second server off the folder.
+
     Raises:
         FileNotFoundError: if there is no such folder, or no scan in it.
-        ValueError: if a label has no name, the pattern no subject, or two scans one name.
+        ValueError: if a label has no name, or that of another; if they are not those that the folder was annotated
+            with; if the pattern has no subject or fits no scan, two scans have one name, or the folder is served
+            already.
     """
     folder = Path(studies).resolve()
     if not folder.is_dir():
@@ -156,11 +165,26 @@ def configure(
     }
     if twice:
         raise ValueError(f"{', '.join(sorted(twice))} and a .nii.gz of that name are one scan here; move one of them.")
-    if not all(name.strip() for name in labels.split(",")):
-        raise ValueError(f"labels must be names separated by commas, such as liver,spleen, got {labels!r}.")
-    Project(folder, labels.split(","), modality, small=small, pattern=pattern)  # refuses what is none
-    app = folder / "medssl" / "app"
-    app.mkdir(parents=True, exist_ok=True)
+    organs = [name.strip() for name in labels.split(",")]
+    if not all(organs) or len({name.lower() for name in organs}) < len(organs):
+        raise ValueError(f"labels must be different names separated by commas, such as liver,spleen, got {labels!r}.")
+    state = folder / STATE
+    before = json.loads((state / "organs.json").read_text("utf-8")) if (state / "organs.json").is_file() else []
+    if organs[: len(before)] != before and any((folder / "labels").rglob("*.nii.gz")):
+        raise ValueError(f"{folder} was annotated with {','.join(before)}: give these first, new ones after them.")
+    project = Project(folder, organs, modality, small=small, pattern=pattern)
+    scans = [file.name.removesuffix(".gz").removesuffix(".nii") for file in sorted(folder.glob("*.nii*"))]
+    if not any(project.fits(scan) for scan in scans):
+        raise ValueError(f"pattern {pattern!r} fits none of the scans, such as {scans[0]}.")
+    state.mkdir(exist_ok=True)
+    lock = FileLock(state / "server.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{folder} is served already; stop that server first.") from None
+    replace(state / "organs.json", partial(Path.write_text, data=json.dumps(organs), encoding="utf-8"))
+    app = state / "app"
+    app.mkdir(exist_ok=True)
     (app / "main.py").write_text(MAIN, encoding="utf-8")
     settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(app), str(folder)
     settings.MONAI_LABEL_APP_CONF = {
@@ -172,6 +196,22 @@ def configure(
     settings.MONAI_LABEL_SERVER_PORT = port
     settings.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # trainings do it, where something has changed
     settings.MONAI_LABEL_SESSIONS = False  # uploads of scans that belong to no folder
+    return lock
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is taken.
+
+    Raises:
+        OSError: if somebody listens there, or nobody may.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise OSError(f"port {port} cannot be served on ({error.strerror}); give another one by --port.") from error
 
 
 def environment() -> dict[str, str]:
@@ -186,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m medssl.label.server", description=__doc__)
     parser.add_argument("studies", type=Path, help="folder of the scans, NIfTI")
     parser.add_argument("--labels", required=True, help="names of the organs, such as liver,spleen: ids 1, 2, ...")
-    parser.add_argument("--modality", default="MR", help="CT, MR, ...; default: MR")
+    parser.add_argument("--modality", required=True, help="of the scans, which decides the window: CT, MR, ...")
     parser.add_argument(
         "--pattern",
         default="{subject}",
@@ -198,7 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         check_host(given.host, settings.MONAI_LABEL_AUTH_ENABLE)
-        configure(given.studies, given.labels, given.modality, given.port, not given.full, given.pattern)
+        check_port(given.host, given.port)
+        lock = configure(given.studies, given.labels, given.modality, given.port, not given.full, given.pattern)
     except (OSError, ValueError) as error:
         sys.exit(f"medssl: {error}")
     os.environ.update(environment())
@@ -212,7 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.stdout.write(f"In 3D Slicer, MONAI Label: {address}\nIn a browser: {address}/scans/\n")
     sys.stdout.flush()
     logs = init_log_config(None, settings.MONAI_LABEL_APP_DIR, "app.log")  # which /logs/ shows
-    uvicorn.run(Guard(app, is_own(given.host)), host=given.host, port=given.port, log_config=logs)
+    with lock:
+        uvicorn.run(Guard(app, is_own(given.host)), host=given.host, port=given.port, log_config=logs)
 
 
 if __name__ == "__main__":

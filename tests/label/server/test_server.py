@@ -21,7 +21,7 @@ import requests
 from monailabel.client import MONAILabelClient
 
 from medssl.data import write_phantoms
-from medssl.label.server import check_host, configure
+from medssl.label.server import check_host, check_port, configure
 
 TINY = {"max_epochs": 1, "steps_per_epoch": 5}
 
@@ -52,6 +52,7 @@ class Server:
 
     def start(self):
         command = [sys.executable, "-m", "medssl.label.server", str(self.studies), "--labels", self.labels]
+        command += ["--modality", "MR"]
         log = (self.studies.parent / "server.log").open("a")
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port)], stdout=log, stderr=log, start_new_session=True
@@ -261,8 +262,52 @@ def test_what_cannot_be_served_says_why(tmp_path):
     (tmp_path / "scan.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"pattern must have the field \{subject\}"):
         configure(tmp_path, "liver", pattern="{case}")
-    with pytest.raises(ValueError, match="labels must be names separated by commas"):
-        configure(tmp_path, "liver,,spleen")
+    for wrong in ("liver,,spleen", "liver,Liver"):
+        with pytest.raises(ValueError, match="labels must be different names separated by commas"):
+            configure(tmp_path, wrong)
+    with pytest.raises(ValueError, match=r"pattern '\{subject\}_\{visit\}' fits none of the scans, such as scan\."):
+        configure(tmp_path, "liver", pattern="{subject}_{visit}")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match=r"cannot be served on .*; give another one by --port"):
+            check_port("127.0.0.1", taken.getsockname()[1])
+    assert [file.name for file in tmp_path.iterdir()] == ["scan.nii"]
+
+
+def test_a_folder_keeps_the_organs_that_it_was_annotated_with(tmp_path):
+    (tmp_path / "scan.nii").touch()
+    configure(tmp_path, "lver,spleen").release()
+    configure(tmp_path, "liver,spleen").release()  # nothing is annotated yet
+    (tmp_path / "labels" / "final").mkdir(parents=True)
+    (tmp_path / "labels" / "final" / "scan.nii.gz").touch()
+    for others in ("spleen,liver", "liver"):
+        with pytest.raises(ValueError, match="was annotated with liver,spleen: give these first, new ones after them"):
+            configure(tmp_path, others)
+    configure(tmp_path, "liver,spleen,kidney").release()
+
+
+def test_a_folder_is_served_once(tmp_path):
+    (tmp_path / "scan.nii").touch()
+    with configure(tmp_path, "liver"), pytest.raises(ValueError, match="is served already; stop that server first"):
+        configure(tmp_path, "liver")
+
+
+def test_segments_are_told_by_their_names_whatever_their_numbers(server, truth, tmp_path):
+    case, label = next(iter(truth.items()))
+    good, names = nib.load(label), server.labels.split(",")
+    kept = server.studies / "labels" / "final" / f"{case}.nii.gz"
+    voxels = np.asarray(good.dataobj).astype(np.uint8)
+    turned = np.where(voxels > 0, len(names) + 1 - voxels, 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(turned, good.affine), tmp_path / "turned.nii.gz")
+    told = [{"name": name.upper(), "idx": len(names) - number} for number, name in enumerate(names)]
+    server.client.save_label(case, str(tmp_path / "turned.nii.gz"), "final", {"label_info": told})
+    np.testing.assert_array_equal(np.asarray(nib.load(kept).dataobj), voxels)
+    with pytest.raises(Exception, match=r"segments must be named .*, got liver; rename them"):
+        server.client.save_label(case, str(label), "final", {"label_info": [{"name": "liver", "idx": 1}]})
+    with pytest.raises(Exception, match=rf"a label of {case} holds"):  # of an organ that is not among the segments
+        server.client.save_label(case, str(label), "final", {"label_info": told[:1]})
+    np.testing.assert_array_equal(np.asarray(nib.load(kept).dataobj), voxels)
 
 
 def test_nobody_is_served_from_elsewhere_without_a_login():
