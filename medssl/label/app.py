@@ -153,13 +153,14 @@ class Annotations(LocalDatastore):
             self._update_datastore_file(lock=False)
         return image_id
 
-    def ids_of(self, segments: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    def ids_of(self, segments: Sequence[Any]) -> dict[int, int]:
         """Return the id of the organ for each id in a label map, by the names of its segments; without names the same.
 
         Raises:
             ValueError: for a name that is no organ's.
         """
-        names = {int(segment["idx"]): str(segment["name"]) for segment in segments if {"idx", "name"} <= segment.keys()}
+        told = [segment for segment in segments if isinstance(segment, Mapping) and {"idx", "name"} <= segment.keys()]
+        names = {int(segment["idx"]): str(segment["name"]) for segment in told}
         names.pop(0, None)
         if strange := [name for name in names.values() if name.lower() not in self.ids]:
             raise ValueError(f"segments must be named {', '.join(self.organs)}, got {', '.join(strange)}; rename them.")
