@@ -170,7 +170,9 @@ def parser() -> argparse.ArgumentParser:
     )
     suggest.add_argument("--root", type=Path, help="folder that its paths start from; default: the manifest's own")
     suggest.add_argument("--count", type=positive, default=10, help="how many scans; default: 10")
-    suggest.add_argument("--slices", type=positive, default=3, help="of each scan, to annotate first; default: 3")
+    suggest.add_argument(
+        "--slices", type=positive, default=3, help="of each scan, to annotate first, counted from 0; default: 3"
+    )
     suggest.add_argument(
         "--from-scratch", "--from_scratch", action="store_true", help="as if no scan of the manifest had a label"
     )
@@ -178,12 +180,15 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         default=Path("suggestions"),
-        help="folder for suggestions.csv, map.png and features",
+        help="folder for suggestions.csv, map.png and features; default: suggestions",
     )
     suggest.set_defaults(command=run.suggest_scans)
 
     simulate = commands.add_parser(
-        "simulate", help="replay the annotation of a labelled data set: what each order of its scans would have bought"
+        "simulate",
+        help="replay the annotation of a labelled data set: what each order of its scans would have bought",
+        description="Annotate a labelled data set scan by scan in several orders and table the Dice after each: by a "
+        "linear model on frozen features, in minutes; with --finetune by networks, in minutes each.",
     )
     simulate.add_argument("path", help="file, or the name of a manifest that comes with medssl")
     simulate.add_argument("--checkpoint", type=Path, required=True, help="model.pt of the pretrain bundle")
@@ -206,14 +211,19 @@ def parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument("--workers", type=positive, default=1, help="runs at a time; default: 1")
     simulate.add_argument(
-        "--output", type=Path, default=Path("simulation"), help="folder for simulation.md, .csv and .png"
+        "--output",
+        type=Path,
+        default=Path("simulation"),
+        help="folder for simulation.md, .csv and .png, with --finetune finetuned.md, ... too; default: simulation",
     )
     simulate.set_defaults(command=run.simulate_annotation)
 
     publish = commands.add_parser(
         "publish", help="make a bundle of a fine-tuned run, for others: it takes MONAI, and not medssl"
     )
-    publish.add_argument("run", type=Path, help="its folder, or its weights, such as best.pt")
+    publish.add_argument(
+        "run", type=Path, help="its folder, or its weights, such as best.pt; or medssl/finetune of an annotated folder"
+    )
     publish.add_argument("name", help="of the bundle, such as liver_ct_segmentation")
     publish.add_argument("--output", type=Path, default=Path(), help="folder that it is made in; default: this one")
     publish.add_argument(
