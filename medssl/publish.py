@@ -136,7 +136,7 @@ def inference_config(checkpoint: Path, overlays: Sequence[str]) -> tuple[dict[st
     parts["dataset_dir"] = "$@bundle_root + '/scans'"
     parts["dataset"] = {**parts["dataset"], "data": SCANS}
     _, *transforms = parts["preprocessing"]["transforms"]  # MONAI Label has its own ways with MONAI's loader
-    load = {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True}
+    load = {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader", "ensure_channel_first": True}
     parts["preprocessing"] = {**parts["preprocessing"], "transforms": [load, *transforms]}
     weights = {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/model.pt'"}
     parts["handlers"] = [{**weights, "load_dict": {"model": "@network"}}, *parts["handlers"]]

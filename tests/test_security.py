@@ -23,7 +23,8 @@ def test_nothing_unpickles_or_goes_online(source):
     nodes = list(ast.walk(tree))
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
-    assert not {name.split(".")[0] for name in imported} & (UNPICKLE | ONLINE)
+    listens = {"socket"} if source.parent.name == "label" and source.stem == "server" else set()
+    assert not {name.split(".")[0] for name in imported} & (UNPICKLE | ONLINE - listens)
     assert not {".".join(name.split(".")[:2]) for name in imported} & PARTS
     for call in (ast.unparse(node) for node in nodes if isinstance(node, ast.Call)):
         assert not call.startswith("torch.load(") or "weights_only=True" in call

@@ -1,5 +1,6 @@
 """A published bundle, used as somebody would who has MONAI and not medssl."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -101,17 +102,23 @@ def test_the_network_takes_and_gives_what_the_metadata_says(published):
 def test_the_metadata_are_what_the_specification_asks_for(published, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(SCHEMA))
-    verify_metadata(meta_file=str(published / "configs" / "metadata.json"), filepath=str(schema))
+    known = {
+        "filepath": str(schema),
+        "hash_type": "sha256",
+        "hash_val": hashlib.sha256(schema.read_bytes()).hexdigest(),
+    }
+    verify_metadata(meta_file=str(published / "configs" / "metadata.json"), **known)
     facts = json.loads((published / "configs" / "metadata.json").read_text())
     assert facts["version"] in facts["changelog"]
     assert facts["network_data_format"]["outputs"]["pred"]["channel_def"]["1"] == "right ventricle"
     assert 0 <= facts["eval_metrics"]["mean_dice"] <= 1
     (published / "configs" / "wrong.json").write_text(json.dumps({**facts, "network_data_format": {"inputs": {}}}))
     with pytest.raises(ValueError, match="against schema"):
-        verify_metadata(meta_file=str(published / "configs" / "wrong.json"), filepath=str(schema))
+        verify_metadata(meta_file=str(published / "configs" / "wrong.json"), **known)
     (published / "configs" / "wrong.json").unlink()
 
 
+@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")  # MONAI's loader registers every reader there is
 def test_the_properties_are_all_there(published, monkeypatch):
     monkeypatch.chdir(published)
     monkeypatch.syspath_prepend(published)
