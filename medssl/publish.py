@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from medssl.engine import read_receipt
 from medssl.engine.case_metrics import last_case_dice
 from medssl.networks import load_pretrained
-from medssl.resources import resource
+from medssl.resources import bundle_configs, resource
 
 # Of the finetune bundle's inference.yaml: what they refer to comes with them.
 KEPT = [
@@ -80,7 +80,7 @@ def publish(
         The bundle's folder.
 
     Raises:
-        FileNotFoundError: if there is no such run.
+        FileNotFoundError: if there is no such run, or overlay.
         FileExistsError: if there is something of that name already.
         ValueError: for a name or a release that is none, or weights that the network of these overlays does not take.
     """
@@ -126,13 +126,12 @@ def inference_config(checkpoint: Path, overlays: Sequence[str]) -> tuple[dict[st
         ValueError: if the network of these overlays does not take the weights.
     """
     parser = ConfigParser()
-    configs = resource("bundles/finetune/configs")
-    files = [configs / "inference.yaml", *(configs / file if (configs / file).is_file() else file for file in overlays)]
-    parser.read_config([str(file) for file in files])
+    parser.read_config(list(bundle_configs("finetune", overlays, "inference.yaml")))
     parser["checkpoint"] = str(checkpoint)
     load_pretrained(parser.get_parsed_content("network_def"), checkpoint)
     parts: dict[str, Any] = {"imports": ["$import glob", "$import torch"]}
-    parts |= {key: parser[key] for key in parser.config if key in with_references(parser.config, KEPT)}
+    kept = with_references(parser.config, KEPT)
+    parts |= {key: parser[key] for key in parser.config if key in kept}
     parts["dataset_dir"] = "$@bundle_root + '/scans'"
     parts["dataset"] = {**parts["dataset"], "data": SCANS}
     _, *transforms = parts["preprocessing"]["transforms"]  # MONAI Label has its own ways with MONAI's loader

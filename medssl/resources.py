@@ -1,5 +1,6 @@
 """Where the bundles and manifests lie that come with the package."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -20,3 +21,22 @@ def resource(name: str) -> Path:
     raise FileNotFoundError(
         f"medssl ships no {name!r}; it has bundles and data_manifests, looked for in {package} and {package.parent}."
     )
+
+
+def bundle_configs(bundle: str, overlays: Sequence[str], base: str = "train.yaml") -> tuple[str, ...]:
+    """Return the paths of a bundle's config and of overlays on it.
+
+    Args:
+        bundle: its name.
+        overlays: names in its ``configs``, or paths.
+        base: name of the config that they lie on.
+
+    Raises:
+        FileNotFoundError: if there is no such overlay.
+    """
+    folder = resource(f"bundles/{bundle}/configs")
+    paths = [folder / base, *(folder / name if (folder / name).is_file() else Path(name) for name in overlays)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"no overlay {path} in {folder}, nor at that path.")
+    return tuple(str(path.absolute()) for path in paths)

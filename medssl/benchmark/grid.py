@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from medssl.benchmark.results import run_folder
 from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest, split
-from medssl.resources import resource
+from medssl.resources import bundle_configs
 
 ConfigOverlays = Sequence[str | Mapping[str, Any]]
 Method = ConfigOverlays | Mapping[str, ConfigOverlays | None] | None
@@ -195,13 +195,3 @@ def weights_and_overlays(method: Method) -> tuple[dict[str, ConfigOverlays], Con
 def label_of(number: int | None) -> str:
     """Return how a number of labelled subjects is written: ``"2"`` or ``"all"``."""
     return "all" if number is None else str(number)
-
-
-def bundle_configs(bundle: str, overlays: Sequence[str]) -> tuple[str, ...]:
-    """Return the paths of a bundle's train.yaml and of overlays on it."""
-    folder = resource(f"bundles/{bundle}/configs")
-    paths = [folder / "train.yaml", *(folder / name if (folder / name).is_file() else Path(name) for name in overlays)]
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"no overlay {path} in {folder}, nor at that path.")
-    return tuple(str(path.absolute()) for path in paths)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from medssl.benchmark.grid import bundle_configs
 from medssl.benchmark.run import Run, execute
 from medssl.data import Manifest
 from medssl.engine import read_receipt
 from medssl.engine.case_metrics import last_case_dice
+from medssl.resources import bundle_configs
 
 Point = tuple[str, int, int, int]  # strategy, order, fold and number of annotated scans
 

@@ -20,6 +20,7 @@ from medssl.atomic import replace
 from medssl.data import Manifest
 from medssl.data.scan_folder import FIELD, matches
 from medssl.data.write_manifest import write_manifest
+from medssl.engine import read_receipt
 from medssl.label.quarantine import left_out, quarantine
 from medssl.label.scan_embeddings import KeptFeatures, scan_embeddings, slice_features
 from medssl.label.suggestions import Pool, Suggestion, suggest
@@ -197,11 +198,12 @@ class Project:
         side = min(self.largest, math.ceil(longest / SIDE) * SIDE)
         return [side, side]
 
-    def segment(self, image: str | Path, output: str | Path) -> Path:
+    def segment(self, image: str | Path, output: str | Path) -> tuple[Path, list[str]]:
         """Segment a scan with the latest fine-tuned weights, on its own grid.
 
         Returns:
-            The mask, NIfTI of whole numbers, in the folder ``output``.
+            The mask, NIfTI of whole numbers, in the folder ``output``; and the names of its ids, background first,
+            which are those that the network has learnt: others may have been added since.
 
         Raises:
             FileNotFoundError: if nothing has been fine-tuned yet.
@@ -213,7 +215,7 @@ class Project:
         options = {"checkpoint": str(weights), "output_dir": str(output), "dataset#data": [{"image": str(image)}]}
         run(config_file=str(config), logging_file=False, **options)
         (mask,) = Path(output).glob("*_seg.nii.gz")
-        return mask
+        return mask, read_receipt(weights, "finetune")["classes"]
 
     def embed(self, manifest: Manifest) -> None:
         """Embed every scan with the latest pre-trained encoder, those that it has not seen yet.

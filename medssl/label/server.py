@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,13 +159,12 @@ def configure(
     folder = Path(studies).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give one of NIfTI scans.")
-    if not any(folder.glob("*.nii")) and not any(folder.glob("*.nii.gz")):
+    files = sorted(file.name for file in folder.iterdir() if file.name.endswith((".nii", ".nii.gz")))
+    scans = [file.removesuffix(".gz").removesuffix(".nii") for file in files]
+    if not scans:
         raise FileNotFoundError(f"there is no .nii or .nii.gz in {folder}; give the folder that holds the scans.")
-    twice = {file.name.removesuffix(".gz") for file in folder.glob("*.nii.gz")} & {
-        file.name for file in folder.glob("*.nii")
-    }
-    if twice:
-        raise ValueError(f"{', '.join(sorted(twice))} and a .nii.gz of that name are one scan here; move one of them.")
+    if twice := [scan for scan, count in Counter(scans).items() if count > 1]:
+        raise ValueError(f"{', '.join(twice)}: the .nii and the .nii.gz are one scan here; move one of them.")
     organs = [name.strip() for name in labels.split(",")]
     if not all(organs) or len({name.lower() for name in organs}) < len(organs):
         raise ValueError(f"labels must be different names separated by commas, such as liver,spleen, got {labels!r}.")
@@ -173,7 +173,6 @@ def configure(
     if organs[: len(before)] != before and any((folder / "labels").rglob("*.nii.gz")):
         raise ValueError(f"{folder} was annotated with {','.join(before)}: give these first, new ones after them.")
     project = Project(folder, organs, modality, small=small, pattern=pattern)
-    scans = [file.name.removesuffix(".gz").removesuffix(".nii") for file in sorted(folder.glob("*.nii*"))]
     if not any(project.fits(scan) for scan in scans):
         raise ValueError(f"pattern {pattern!r} fits none of the scans, such as {scans[0]}.")
     state.mkdir(exist_ok=True)

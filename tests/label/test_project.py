@@ -55,7 +55,9 @@ def test_from_no_annotation_to_a_mask_on_the_scans_own_grid(folder, tmp_path):
     third = next(project.next_scans([first.case_id], with_uncertainty=True))
     assert 0 <= third.uncertainty <= 1
     image = tmp_path / f"{third.case_id}.nii.gz"
-    mask = nib.load(project.segment(image, tmp_path / "masks"))
+    file, organs = project.segment(image, tmp_path / "masks")
+    assert organs == ["background", *LABELS]
+    mask = nib.load(file)
     assert mask.shape == nib.load(image).shape
     np.testing.assert_array_equal(mask.affine, nib.load(image).affine)
     assert mask.get_data_dtype() == np.uint8

@@ -257,7 +257,7 @@ def test_what_cannot_be_served_says_why(tmp_path):
         configure(tmp_path, "liver")
     (tmp_path / "scan.nii").touch()
     (tmp_path / "scan.nii.gz").touch()
-    with pytest.raises(ValueError, match=r"scan.nii and a .nii.gz of that name are one scan"):
+    with pytest.raises(ValueError, match=r"scan: the \.nii and the \.nii\.gz are one scan"):
         configure(tmp_path, "liver")
     (tmp_path / "scan.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"pattern must have the field \{subject\}"):
